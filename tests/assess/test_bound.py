@@ -14,6 +14,7 @@ from accord.assess.answers import Drawing
 from accord.assess.evaluation import Request, evaluate
 from accord.assess.generation import Sampling, generate
 from accord.assess.opened import open_model
+from accord.assess.show import lines
 from accord.assess.soundness import few_rows
 from accord.models import provenance
 from accord.types import Refused, Tree
@@ -120,7 +121,19 @@ def test_held_out_rows_that_were_altered(world):
     found, _ = evaluate(str(world / "run"), named)
     file.write_text(text, "utf-8")
     assert not found["binding"]["warnings"]  # it was asked for
-    assert "is not the held-out file that the run was evaluated on" in found["binding"]["notes"][-1]
+    says = found["binding"]["notes"][-1]
+    assert "is another file than the one that the run" in says and "may be others, fewer" in says
+
+
+def test_the_same_rows_in_another_file_are_no_others(world, tmp_path):
+    rows = [json.loads(line) for line in (world / "held.jsonl").read_text("utf-8").splitlines()]
+    spaced = tmp_path / "spaced.jsonl"
+    spaced.write_text("".join(json.dumps(row, indent=None) + " \n" for row in rows), "utf-8")
+    shuffled = write_rows(tmp_path / "shuffled.jsonl", rows[::-1])
+    for data, says in ((spaced, "holds the same rows"), (shuffled, "in another order")):
+        request = Request(data=str(data), drawing=Drawing(prompts=0))
+        found, _ = evaluate(str(world / "run"), request)
+        assert says in found["binding"]["notes"][-1]
 
 
 def change_weights(folder, change):
@@ -183,3 +196,14 @@ def test_one_labelled_row_is_measured(world, tmp_path, tiny_folder):
     run(tiny_folder, train, tmp_path / "run", **options)
     found, _ = evaluate(str(tmp_path / "run"), Request(data=data, drawing=Drawing(prompts=0)))
     assert "2 rows are too few" in found["binding"]["warnings"][0]  # and z0 has no other prompt
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_row_or_two_can_show_no_difference(count, world, tmp_path):
+    """Two accuracies are at most 1 apart."""
+    few = write_rows(tmp_path / "few.jsonl", pair_rows(count, start=300))
+    found, _ = evaluate(str(world / "run"), Request(data=few, drawing=Drawing(prompts=0)))
+    assert found["pairs"]["smallest_difference"] is None
+    assert any(
+        "too few to show any difference" in line or "can show no" in line for line in lines(found)
+    )

@@ -17,6 +17,7 @@ from accord.assess.evaluation import Request, evaluate
 from accord.assess.judging import Judging, contests_of, make_judge
 from accord.assess.show import lines
 from accord.cli.app import app
+from accord.evaluate.win_rate import win_rate
 from accord.rewards.judges.verdict import Contest
 from accord.rewards.model import ModelReward
 from accord.types import DataError, Turn, UsageError
@@ -312,3 +313,18 @@ def test_a_judge_sees_the_prompt(tiny_folder, held, tmp_path, monkeypatch):
         )
     # both sides say the same: one question in both orders
     assert len(prompts) == 1 and "Question 100" in prompts[0]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ([4, 4, 4, 4], "as long as each other in every contest"),
+        ([4, 4, 5, 5], "; 50% of its answers are longer, 50% as long as the other"),
+        ([3, 3, 3, 5], "; 25% of its answers are longer"),
+    ],
+)
+def test_answers_of_one_length_are_not_longer(lengths, says):
+    found = win_rate([1, 0, 1, 0.5], lengths, [4] * 4).as_dict()
+    about = {"against": "m", "judge": "j", "failures": {}, "account": {}}
+    told = list(lines({"win_rate": found | about}))
+    assert told[2].endswith(says)

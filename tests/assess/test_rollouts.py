@@ -190,6 +190,15 @@ def test_pairing_accounts_for_every_prompt(tmp_path):
     assert said["result"]["unusable_answers"] == 2
 
 
+def test_no_pair_at_all_is_an_error_in_words(tmp_path):
+    rows = [scored_row([1, 1]), scored_row([None, 2])]
+    code, said = accord(
+        "pair", write_rows(tmp_path / "s.jsonl", rows), "--output", tmp_path / "p.jsonl"
+    )
+    assert code == 3 and "no pair comes of 2 prompts (1 × " in said["says"]
+    assert "smaller --margin" in said["says"] and not (tmp_path / "p.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     "row",
     [

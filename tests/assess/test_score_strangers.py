@@ -42,6 +42,11 @@ def huge(prompts, answers): return [10 ** 5000] * len(answers)
 def nested(prompts, answers): return [[v] for v in lengths(answers)]
 def decimals(prompts, answers): return [Decimal(1)] * len(answers)
 def reads(prompts, answers): return [float(input()) for a in answers]
+def some(prompts, answers):
+    if len(answers[0]) < 2: raise ValueError("too short")
+    return lengths(answers)
+def alike(prompts, answers): return [2.0] * len(answers)
+def by_prompt(prompts, answers): return [float(p[1:]) for p in prompts]
 async def later(prompts, answers): return lengths(answers)
 """
 
@@ -149,15 +154,36 @@ def scored(tmp_path, monkeypatch):
         ("later", "raised TypeError", "coroutine"),
     ],
 )
-def test_what_a_function_does_wrong_is_named_and_counted(name, reason, says, scored):
-    code, said, lines = scored(f"stranger:{name}")
+def test_what_a_function_does_wrong_is_named_and_counted(name, reason, says, scored, tmp_path):
+    """No answer has a reward then, so it is an error, in words; nothing is left behind."""
+    code, said, _ = scored(f"stranger:{name}")
+    assert code == 3 and "none of 6 answers has a reward" in said["says"]
+    assert f"6 without a reward: stranger:{name}: {reason}" in said["says"]
+    assert "{" not in said["says"] and "Mend the reward" in said["says"]
+    assert not (tmp_path / "s.jsonl").exists() and not (tmp_path / "s.jsonl.part").exists()
+    told = f"stranger:{name} ({reason}): "
+    assert says in said["says"].split(told)[1] if says else told not in said["says"]
+
+
+def test_some_without_a_reward_and_rewards_alike_are_said(scored):
+    code, said, lines = scored("stranger:some")
     result = said["result"]
-    assert code == 0 and [line["rewards"] for line in lines] == [[None] * 3] * 2
-    assert (result["answers"], result["rewarded"], result["missing"]) == (6, 0, 6) and result[
-        "reasons"
-    ] == {f"stranger:{name}: {reason}": 6}
-    told = result["accounts"].get(f"stranger:{name}", {}).get("said", {})
-    assert says in told[reason] if says else reason not in told
+    assert code == 0 and (result["rewarded"], result["missing"]) == (5, 1)
+    assert "1 of 6 answers have no reward" in result["warnings"][0]
+    assert "raised ValueError" in result["warnings"][0] and lines[0]["rewards"] == [None, 2, 3]
+    assert len(result["warnings"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("alike", "all 6 rewards are 2: they rank no answer above another"),
+        ("by_prompt", "the answers to each of 2 prompts have equal rewards"),
+    ],
+)
+def test_rewards_that_rank_nothing_are_said(name, says, scored):
+    code, said, _ = scored(f"stranger:{name}")
+    assert code == 0 and says in said["result"]["warnings"][0]
 
 
 @pytest.mark.parametrize("name", ["hangs", "stopped"])
@@ -166,8 +192,7 @@ def test_what_never_comes_back_is_bounded(name, scored, tmp_path):
     command.
     """
     code, said, _ = scored(f"stranger:{name}", "timeout=0.2")
-    assert code == 0 and said["result"]["reasons"] == {f"stranger:{name}: timed out": 6}
-    (tmp_path / "s.jsonl").unlink()
+    assert code == 3 and f"6 without a reward: stranger:{name}: timed out" in said["says"]
     code, said, _ = scored(
         f"stranger:{name}", "timeout=0.2", rows=write_rows(tmp_path / "long.jsonl", FILE * 50)
     )

@@ -10,9 +10,10 @@ from conftest import pair_rows, write_rows
 from safetensors.torch import load_file, save_file
 from training.helpers import run
 
+from accord.assess.opened import open_model
 from accord.assess.rollouts import score_file
 from accord.rewards.load import load_rewards, permitted_weak
-from accord.rewards.trust import ACCURACY, HIGH, LOW, require_trust
+from accord.rewards.trust import ACCURACY, HIGH, LOW, require_scorer, require_trust
 from accord.types import Refused, UsageError
 
 
@@ -60,12 +61,54 @@ def test_what_is_known(tmp_path):
     with pytest.raises(Refused, match="not known to rank answers better than a coin"):
         require_trust(recorded(tmp_path / "coin", 0.6, 0.5, 0.7), False)
     inverted = recorded(tmp_path / "inverted", 0.2, 0.1, 0.3)
-    with pytest.raises(Refused, match="prefers the rejected answers"):
+    with pytest.raises(Refused, match=r"(?s)prefers the rejected.*chosen=rejected,rejected=cho"):
         require_trust(inverted, False)
     assert require_trust(inverted, True).mark == "!"
     (tmp_path / "bare").mkdir()
     unknown = require_trust(str(tmp_path / "bare"), False)
     assert unknown.mark == "!" and "no held-out accuracy" in unknown.says
+
+
+def test_an_accuracy_without_an_interval_is_not_trusted(tmp_path):
+    """An accuracy of 1 is written as an integer by some; no interval is made up for it."""
+    for number, ends in enumerate([(None, None), ("0.9", 1), (0.9, True)]):
+        found = require_trust(recorded(tmp_path / str(number), 1, *ends), False)
+        assert found.mark == "!" and "1.000, interval not recorded, at step 3" in found.says
+    assert require_trust(recorded(tmp_path / "whole", 1, 0.9, 1), False).mark == "·"
+
+
+@pytest.mark.parametrize("check", ["data.leak", "data.near_rows"])
+def test_an_accuracy_on_rows_that_were_trained_on_is_marked(check, tmp_path):
+    folder = recorded(tmp_path / "run", 0.9, 0.8, 1.0)
+    finding = {"check": check, "verdict": "ok", "says": "4 of 8 held-out rows"}
+    file = tmp_path / "run/preflight.json"
+    file.write_text(json.dumps([finding]))
+    assert require_trust(folder, False).mark == "·"
+    file.write_text(json.dumps([finding | {"verdict": "warning"}]))
+    found = require_trust(folder, False)
+    assert found.mark == "!" and "on rows that were trained on: 4 of 8 held-out rows" in found.says
+    file.write_text("garbage")
+    assert require_trust(folder, False).mark == "·"
+
+
+def test_an_adapter_or_a_run_is_told_how_it_becomes_a_reward(reward_model, tmp_path):
+    run = tmp_path / "rm"
+    (run / "adapter").mkdir(parents=True)
+    (run / "config.yaml").write_text("")
+    (run / "adapter/adapter_config.json").write_text("{}")
+    for name in (run, run / "adapter"):
+        with pytest.raises(UsageError) as refused:
+            load_rewards([str(name)])
+        says = str(refused.value)
+        assert f"accord export {run} --merge --output {run}-merged" in says
+        assert f"--reward {run}-merged" in says and "model.adapter" not in says
+    (run / "config.yaml").unlink()
+    with pytest.raises(UsageError, match="Merge it into its base with the tool"):
+        require_scorer(str(run / "adapter"))
+    with pytest.raises(UsageError, match=f"--reward {reward_model}"):
+        load_rewards([str(reward_model.parent)])
+    with pytest.raises(UsageError, match=f"--reward {reward_model}"):
+        open_model(str(reward_model.parent))
 
 
 def test_the_permission_of_a_run(tmp_path):

@@ -4,6 +4,7 @@ recipe, one measure for all.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from accord.campaign.log import logged
 from accord.cli.app import app
 from accord.forward import reference
 from accord.pages.comparison import render
-from accord.pages.comparison_lines import lines
+from accord.pages.comparison_lines import lines, table
 from accord.types import CheckpointError, DataError, Diverged, Interrupted, Refused, UsageError
 
 METHODS = "dpo,kto,sft"
@@ -205,6 +206,7 @@ def test_one_answered_prompt_has_no_interval(straight, files, tiny_folder, tmp_p
     assert "interval not known" in render(record) and any(
         "interval not known" in line for line in lines(record)
     )
+    assert not re.search(r"\)\S", "\n".join(table(record)))  # two blanks between two columns
 
 
 def test_two_names_that_are_one_on_the_disk(tiny_folder, files, tmp_path):

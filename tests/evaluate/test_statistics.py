@@ -216,3 +216,10 @@ def test_nan_never_becomes_a_loss():
 
 def test_an_estimate_reads_as_a_sentence_needs_it():
     assert str(Estimate(0.7312, 0.70, 0.7604, 1_876)) == "0.731 (0.700 to 0.760, n = 1,876)"
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    tiny = {"value": -1e-9, "low": -0.0002, "high": 0.25}
+    assert format_interval(tiny) == "0.000 (0.000 to 0.250)"
+    assert format_interval(tiny | {"low": None}) == "0.000 (interval not known)"
+    assert format_interval(tiny | {"low": -0.25}) == "0.000 (-0.250 to 0.250)"

@@ -161,3 +161,19 @@ def test_a_resume_that_cut_the_file_back_is_read_anew(folder):
     (folder / "metrics.jsonl").unlink()
     tables.refresh()
     assert tables.lines == 0
+
+
+def test_a_run_that_a_signal_stopped_in_its_preparations_was_not_refused(folder):
+    file = folder / live.REFUSED
+    file.write_text("stopped by SIGTERM.\n")
+    assert state_of(folder) == "stopped"
+    file.write_text("2 of 4 training rows are longer than the model's positions\n")
+    assert state_of(folder) == "refused"
+
+
+@pytest.mark.parametrize("text", ["garbage", "[1]", "a: {", "\0"])
+def test_a_run_whose_recipe_is_none_is_answered_in_words(text, folder):
+    (folder / "config.yaml").write_text(text)
+    got = client(folder.parent).get("/api/run", params={"name": "run"})
+    (line,) = client(folder.parent).get("/api/runs").json()
+    assert got.status_code == 422 and got.json()["detail"] == line["says"]

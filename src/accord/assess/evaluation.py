@@ -171,16 +171,29 @@ def binding(session: Session, request: Request) -> dict:
     warnings += few_rows(session.rows.trees)
     notes = list(opened.notes)
     if request.data is not None and then not in (None, dataset.digest):
-        notes.append(
-            f"{dataset.path} is not the held-out file that the run was evaluated on (sha256"
-            f" {then[:16]} then): these figures are of other rows than the run's own"
-        )
+        notes.append(_other_file(session, then))
     return {
         "trained_on": trained.as_dict(),
         "says": trained.says(),
         "warnings": warnings,
         "notes": notes,
     }
+
+
+def _other_file(session: Session, then: str) -> str:
+    """Say that the rows are of another file than the run's own held-out ones. A run keeps the
+    file's sha256 and that of its tokens in order, so a file of some of the rows, or of another
+    order, cannot be told from one of others.
+    """
+    path, run = session.rows.dataset.path, session.opened.run
+    assert run is not None, "only a run has a held-out file of its own"
+    if held_out_tokens(run) == trees_digest(session.rows.trees):
+        return f"{path} is another file than the run was evaluated on, and holds the same rows"
+    return (
+        f"{path} is another file than the one that the run was evaluated on (sha256 {then[:16]}):"
+        " its rows may be others, fewer or in another order, and figures of other rows do not"
+        " compare with the run's own"
+    )
 
 
 def _other_tokens(session: Session, request: Request) -> bool:

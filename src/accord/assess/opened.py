@@ -29,6 +29,7 @@ from accord.models.load import load
 from accord.models.lora import forget_reference_adapter, load_adapter
 from accord.models.trainable import make_trainable
 from accord.objectives.configured import resolve_objective
+from accord.rewards.trust import how_to_score
 from accord.runs import checkpoint
 from accord.runs.export import load_checkpointed, require_base
 from accord.runs.folder import RunFolder
@@ -130,8 +131,8 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
     differs: tuple[str, ...] = ()
     if resolve_objective(config).needs == "scores":
         raise UsageError(
-            f"{name} trained a reward model, which gives scores and no answers. Use it as a reward:"
-            " accord score --reward."
+            f"{name} trained a reward model, which gives scores and no answers.\n"
+            f"{how_to_score(folder.path)}"
         )
     if (folder.path / WHOLE).is_dir():
         model = load(

@@ -12,7 +12,8 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from accord.assess.generation import Sampling, answer_row, provenance
 from accord.assess.opened import OpenModel, open_model
@@ -28,6 +29,7 @@ from accord.data.read import require_columns
 from accord.data.sample_prompts import PromptRow
 from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
+from accord.errors import printable
 from accord.models.model_checks import halved
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
@@ -150,7 +152,7 @@ def score_file(
     reward is null, with the reason.
 
     Raises:
-      AccordError: no such reward or file.
+      AccordError: no such reward or file. DataError: no answer has a reward; nothing is written.
     """
     reward = load_rewards(specs, options)
     for mark, note in reward.notes:
@@ -191,46 +193,121 @@ def score_file(
         )
         if file.done % 100 == 0:
             say(f"{file.done:,} prompts scored")
-    file.finish()
-    reasons = _failures(output)
-    missing = sum(reasons.values())
-    for reason, count in reasons.most_common():
-        say(f"  {count:,} without a reward: {reason}")
     accounts = reward.account()
-    for name, account in accounts.items():
-        say(f"  {name}: {json.dumps(account, ensure_ascii=False)}")
+    outcome = _Outcome.of(file.part) if file.done else _Outcome()
+    if answers and not outcome.rewarded:
+        file.part.unlink()
+        raise DataError(outcome.refusal(answers, accounts))
+    file.finish()
+    warnings = outcome.warnings(answers)
+    for told in (*(f"! {each}" for each in warnings), *_told(outcome.reasons, accounts)):
+        say(told)
     return {
         "output": output,
         "prompts": file.done,
         "answers": answers,
-        "rewarded": answers - missing,
-        "missing": missing,
-        "reasons": dict(reasons),
+        "rewarded": outcome.rewarded,
+        "missing": outcome.missing,
+        "reasons": dict(outcome.reasons),
         "accounts": accounts,
         "reward_models": [note for _, note in reward.notes],
+        "warnings": warnings,
         "resumed": begun,
     }
 
 
-def _failures(path: str) -> Counter[str]:
-    """Count the reasons why answers of a scored file have no reward. All lines count, whichever
-    process wrote them.
-    """
-    reasons: Counter[str] = Counter()
-    for _, row in _rows(path):
-        reasons.update(row["reward_failures"].values())
-    return reasons
+@dataclass
+class _Outcome:
+    """The rewards of a scored file. All lines count, whichever process wrote them."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    rewarded: int = 0
+    least: float = math.inf
+    most: float = -math.inf
+    compared: int = 0  # prompts with two rewards or more
+    apart: int = 0  # those of them whose rewards differ
+
+    @classmethod
+    def of(cls, path: Path) -> _Outcome:
+        """Count the lines of a file that grows, under the name that it has until it is whole."""
+        found = cls()
+        with path.open(encoding="utf-8") as lines:
+            for row in map(json.loads, lines):
+                found.reasons.update(row["reward_failures"].values())
+                values = [value for value in row["rewards"] if value is not None]
+                found.rewarded += len(values)
+                found.least = min([found.least, *values])
+                found.most = max([found.most, *values])
+                found.compared += len(values) > 1
+                found.apart += len(set(values)) > 1
+        return found
+
+    @property
+    def missing(self) -> int:
+        return sum(self.reasons.values())
+
+    def refusal(self, answers: int, accounts: Mapping[str, Mapping]) -> str:
+        """Say that no answer has a reward, why, and what to do."""
+        why = "\n".join(line for line in _told(self.reasons, accounts))
+        return (
+            f"none of {answers:,} answers has a reward, so there is nothing to rank:\n{why}\n"
+            "No file was written. Mend the reward, or the columns that it reads (`row` of each"
+            " line), and give the same command again."
+        )
+
+    def warnings(self, answers: int) -> list[str]:
+        """Say what the rewards do not tell: those that are missing, and those that are equal."""
+        said = []
+        if self.missing:
+            reason, _ = self.reasons.most_common(1)[0]
+            said.append(
+                f"{self.missing:,} of {answers:,} answers have no reward, and are in no pair; most"
+                f" often: {reason}"
+            )
+        if self.rewarded > 1 and self.least == self.most:
+            said.append(
+                f"all {self.rewarded:,} rewards are {self.least:g}: they rank no answer above"
+                " another, and accord pair makes no pair of them"
+            )
+        elif self.compared and not self.apart:
+            said.append(
+                f"the answers to each of {self.compared:,} prompts have equal rewards: accord pair"
+                " makes no pair of them"
+            )
+        return said
+
+
+def _told(reasons: Counter[str], accounts: Mapping[str, Mapping]) -> Iterator[str]:
+    """Say why rewards are missing, what the rewards themselves said of it, and what they cost."""
+    for reason, count in reasons.most_common():
+        yield f"  {count:,} without a reward: {reason}"
+    for name, account in accounts.items():
+        said = account.get("said", {})
+        said = said if isinstance(said, Mapping) else {}
+        yield from (f"  {name} ({reason}): {printable(str(w))}" for reason, w in said.items())
+        rest = {key: value for key, value in account.items() if key != "said" or not said}
+        if rest:
+            yield f"  {name}: {json.dumps(rest, ensure_ascii=False)}"
 
 
 # ---------------------------------------------------------------- pairs
 
 
-def pair_file(path: str, output: str, pairing: Pairing, say: Say, naming: Naming = PLAIN) -> dict:
+def pair_file(
+    path: str,
+    output: str,
+    pairing: Pairing,
+    say: Say,
+    naming: Naming = PLAIN,
+    *,
+    may_be_empty: bool = False,
+) -> dict:
     """Write pairs that `accord train` reads, from scored answers. Prompts in = prompts with pairs +
     prompts without, by reason.
 
     Raises:
-      AccordError: no scored answers there.
+      AccordError: no scored answers there. DataError: no pair comes of them, unless a file without
+        rows may be written.
     """
     reasons: Counter[str] = Counter()
     prompts = pairs = unusable = cut = unknown = 0
@@ -260,6 +337,8 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say, naming: Naming
             pairs += len(found)
         if not prompts:
             raise DataError(f"{path}: no line in it.")
+        if not pairs and not may_be_empty:
+            raise DataError(_no_pairs(path, prompts, reasons, unusable))
     say(
         f"{prompts:,} prompts = {prompts - sum(reasons.values()):,} with pairs +"
         f" {sum(reasons.values()):,} without; {pairs:,} pairs"
@@ -282,6 +361,17 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say, naming: Naming
         "cut_answers": cut,
         "answers_of_unknown_end": 2 * unknown,
     }
+
+
+def _no_pairs(path: str, prompts: int, reasons: Counter[str], unusable: int) -> str:
+    """Say that no pair comes of a file, why, and what to do."""
+    why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common())
+    blank = f" {unusable:,} answers are blank or no text." if unusable else ""
+    return (
+        f"{path}: no pair comes of {prompts:,} prompts ({why}).{blank}\nNo file was written. Draw"
+        " more answers, or more different ones (accord sample --k 8 --temperature 1), score them by"
+        " a reward that tells them apart, or take a smaller --margin."
+    )
 
 
 def _ended(row: Mapping, texts: Sequence[str], path: str, line: int) -> list[bool | None]:

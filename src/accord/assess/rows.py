@@ -63,9 +63,9 @@ def pair_figures(
         "ties": int((scores == 0.5).sum()),
         "losses": int((scores == 0).sum()),
         "tie_width": width,
-        "smallest_difference": smallest_difference(scores, clusters=clusters),
-        "smallest_difference_alike": smallest_difference(
-            scores, clusters=clusters, correlation=ALIKE
+        "smallest_difference": _possible(smallest_difference(scores, clusters=clusters)),
+        "smallest_difference_alike": _possible(
+            smallest_difference(scores, clusters=clusters, correlation=ALIKE)
         ),
         "logprob": logprob_accuracies(records, clusters),
         "metrics": (
@@ -76,6 +76,11 @@ def pair_figures(
     if objective.objective.reference:
         figures["calibration"] = calibration(margins, clusters=clusters).as_dict()
     return figures
+
+
+def _possible(difference: float) -> float | None:
+    """Return a difference of two accuracies; None beyond 1, since no two are further apart."""
+    return difference if difference <= 1 else None
 
 
 def logprob_accuracies(records: Records, clusters: Sequence[int]) -> dict:

@@ -47,11 +47,7 @@ def _pairs(pairs: dict, source: dict) -> Iterator[str]:
         f"    wins, ties, losses  {pairs['wins']:,}, {pairs['ties']:,}, {pairs['losses']:,}   (a"
         f" tie: within {pairs['tie_width']:.1e}, which rounding makes up)"
     )
-    yield (
-        f"    these rows can show a difference of {pairs['smallest_difference']:.3f} between two"
-        f" models that err independently, {pairs['smallest_difference_alike']:.3f} where they"
-        " correlate by .5 (power .8)"
-    )
+    yield f"    {_power(pairs)}"
     yield f"  margin              {interval(pairs['margin'])}"
     logprob = pairs["logprob"]
     yield (
@@ -136,10 +132,7 @@ def _win_rate(found: dict) -> Iterator[str]:
         f"    as judged           {interval(found['rate'])}; {found['wins']:,} won,"
         f" {found['ties']:,} tied, {found['losses']:,} lost"
     )
-    yield (
-        f"    length-controlled   {interval(found['length_controlled'])}; {found['longer']:.0%} of"
-        " its answers are longer"
-    )
+    yield f"    length-controlled   {interval(found['length_controlled'])}; {_lengths(found)}"
     if found["failures"]:
         said = "; ".join(f"{count:,} {reason}" for reason, count in found["failures"].items())
         yield (
@@ -162,6 +155,31 @@ def _win_rate(found: dict) -> Iterator[str]:
             f"    cost: {account['requests']:,} requests ({account['cached']:,} answers from the"
             f" disk), {account['prompt_tokens']:,} + {account['completion_tokens']:,} tokens"
         )
+
+
+def _lengths(found: dict) -> str:
+    """Say how often its answers are longer; `longer` counts those of one length as half."""
+    alike = found["same_length"]
+    if alike == 1:
+        return "both answers are as long as each other in every contest"
+    equal = f", {alike:.0%} as long as the other" if alike else ""
+    return f"{found['longer'] - alike / 2:.0%} of its answers are longer{equal}"
+
+
+def _power(pairs: dict) -> str:
+    """Say which difference of two models' accuracies the rows can show."""
+    apart, alike = pairs["smallest_difference"], pairs["smallest_difference_alike"]
+    if apart is None and alike is None:
+        return "these rows are too few to show any difference between two models (power .8)"
+    if apart is None:
+        return (
+            "these rows can show no difference between two models that err independently, and one"
+            f" of {alike:.3f} where they correlate by .5 (power .8)"
+        )
+    return (
+        f"these rows can show a difference of {apart:.3f} between two models that err"
+        f" independently, {alike:.3f} where they correlate by .5 (power .8)"
+    )
 
 
 def _perplexity(found: dict) -> Iterator[str]:

@@ -51,15 +51,18 @@ class Estimate:
 
 def format_interval(found: Mapping, digits: int = 3, between: str = " to ") -> str:
     """Format an estimate's record: 0.712 (0.650 to 0.769)."""
+    value = _fixed(found["value"], digits)
     if seeds := found.get("seeds"):
-        values = " and ".join(f"{value:.{digits}f}" for value in seeds)
-        return f"{found['value']:.{digits}f} ({len(seeds)} seeds: {values})"
+        values = " and ".join(_fixed(one, digits) for one in seeds)
+        return f"{value} ({len(seeds)} seeds: {values})"
     if found["low"] is None or found["high"] is None:
-        return f"{found['value']:.{digits}f} (interval not known)"
-    return (
-        f"{found['value']:.{digits}f}"
-        f" ({found['low']:.{digits}f}{between}{found['high']:.{digits}f})"
-    )
+        return f"{value} (interval not known)"
+    return f"{value} ({_fixed(found['low'], digits)}{between}{_fixed(found['high'], digits)})"
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Format a number; one that rounds to zero has no sign."""
+    return f"{value:z.{digits}f}"
 
 
 def format_short_interval(estimate: dict | None) -> str:

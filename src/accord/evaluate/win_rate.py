@@ -34,6 +34,7 @@ class WinRate:
     wins: int
     ties: int
     losses: int
+    same_length: float  # share of prompts whose two answers are of one length
 
     def as_dict(self) -> dict:
         return asdict(self) | {
@@ -69,6 +70,7 @@ def win_rate(
         wins=int((scores > 0.5).sum()),
         ties=int((scores == 0.5).sum()),
         losses=int((scores < 0.5).sum()),
+        same_length=float((difference == 0).mean()),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from accord.campaign.compare import records, search, times
 from accord.campaign.compare.verdict import RANKINGS, YARDSTICKS, verdict_sentence
 from accord.evaluate.intervals import format_short_interval
@@ -17,7 +19,8 @@ HEADS = {
     "win_rate": "beats start",
     "score": "score",
 }
-WIDTH = 24
+WIDTH = 24  # of a column, at least
+GAP = 2  # blanks between two columns, at least
 
 
 def lines(record: dict) -> list[str]:
@@ -44,16 +47,19 @@ def table(record: dict) -> list[str]:
     heads = [name for name in HEADS if any(name in row for row in record["table"].values())]
     names = ranking_lines(record)
     left = max(map(len, [*names, "longer answer wins"])) + 2
-    out = [" " * left + "".join(f"{HEADS[name]:<{WIDTH}}" for name in heads)]
-    for name in names:
-        row = record["table"][name]
-        out.append(
-            f"{name:<{left}}"
-            + "".join(f"{format_short_interval(row.get(head)):<{WIDTH}}" for head in heads)
-        )
+    shown = [[format_short_interval(record["table"][n].get(head)) for head in heads] for n in names]
+    columns = zip([HEADS[name] for name in heads], *shown, strict=True)
+    widths = [max(WIDTH, *(len(cell) + GAP for cell in column)) for column in columns]
+    out = [_line("", left, [HEADS[name] for name in heads], widths)]
+    out += [_line(name, left, cells, widths) for name, cells in zip(names, shown, strict=True)]
     for name, reason in record["failed"].items():
         out.append(f"{name}: no model. {reason}")
     return out
+
+
+def _line(name: str, left: int, cells: Sequence[str], widths: Sequence[int]) -> str:
+    figures = "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"{name:<{left}}{figures}"
 
 
 def ranking_lines(record: dict) -> list[str]:

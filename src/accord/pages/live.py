@@ -17,6 +17,7 @@ from accord.types import AccordError
 
 SEAL = 64  # bytes before the place that was read to, which a resume that cuts the file back changes
 LOCKS = Path("/proc/locks")
+STOPPED_BY = "stopped by SIG"  # how runs/signals.py begins its reason
 QUIET = 600.0  # seconds without a line after which a run counts as stopped, where locks are unknown
 
 
@@ -110,11 +111,19 @@ def state_of(folder: Path) -> str:
     if (folder / "README.md").is_file():  # written last
         return "finished"
     if (folder / REFUSED).is_file():
-        return "refused"
+        return "stopped" if _was_stopped(folder / REFUSED) else "refused"
     held = is_held(folder)
     if held is None:
         held = time.time() - touched(folder) < QUIET
     return "running" if held else "stopped"
+
+
+def _was_stopped(file: Path) -> bool:
+    """Tell whether a signal ended a run's preparations; the reason is kept where a refusal is."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").startswith(STOPPED_BY)
+    except OSError:
+        return False
 
 
 def is_held(folder: Path) -> bool | None:

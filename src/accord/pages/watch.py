@@ -12,11 +12,12 @@ from pathlib import Path
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from accord.errors import first_line
 from accord.pages.live import LiveRuns, state_of, touched
 from accord.pages.thinned import extremes, means, not_finite
 from accord.runs.folder import RunFolder
 from accord.runs.recorded import Recorded
-from accord.types import UsageError
+from accord.types import AccordError, UsageError
 
 HERE = Path(__file__).parent
 STATIC = {"watch.js": "text/javascript", "watch.css": "text/css"}
@@ -77,7 +78,10 @@ def create_app(root: Path, port: int) -> FastAPI:
         path = find_runs(root).get(name)
         if path is None:
             raise HTTPException(404, "no such run")
-        return whole(live, name, path)
+        try:
+            return whole(live, name, path)
+        except AccordError as error:  # such as a config.yaml that is none
+            raise HTTPException(422, first_line(error)) from error
 
     return app
 

@@ -17,7 +17,7 @@ from accord.models import fingerprint, provenance
 from accord.models.model_checks import reward_findings
 from accord.models.reward import RewardModel, load_reward_model
 from accord.rewards.reward import Conversation, Rewards
-from accord.rewards.trust import Trust, require_trust
+from accord.rewards.trust import Trust, require_scorer, require_trust
 from accord.types import Demonstration, Origin, Refused, Scores, Tree
 
 
@@ -40,6 +40,7 @@ class ModelReward:
         allow_weak: bool = False,
     ):
         self.name, self.micro_tokens = folder, micro_tokens
+        require_scorer(folder)
         self.trust = require_trust(folder, allow_weak)
         self.model = load_reward_model(folder, dtype=dtype)
         _require_sound(self.model)

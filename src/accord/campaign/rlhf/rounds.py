@@ -130,7 +130,8 @@ class Rounds:
             self.desk,
             f"{name}/pair",
             pairs,
-            lambda: pair_file(str(scored), str(pairs), pairing, self.desk.say),
+            # a file without pairs is said below, with the recipe's own keys
+            lambda: pair_file(str(scored), str(pairs), pairing, self.desk.say, may_be_empty=True),
         )
         if not lines_of(pairs):
             raise DataError(
