@@ -311,8 +311,8 @@ def test_a_judge_sees_the_prompt(tiny_folder, held, tmp_path, monkeypatch):
                 held, drawing=Drawing(1, 12), judging=Judging(url, "m", against=str(tiny_folder))
             ),
         )
-    # both sides say the same: one question in both orders
-    assert len(prompts) == 1 and "Question 100" in prompts[0]
+    # both sides say the same: one question in both orders, behind the trial's two
+    assert len(prompts) == 3 and "Question 100" in prompts[2]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks fo
 LONGEST_REPLY = 1 << 22  # bytes
 GIVE_UP = 3  # questions in a row for each worker without a reply, after which no more are asked
 SHOWN = 3  # unread replies that are kept for people to look at
+# the way in which replies are read: a cached verdict of another way is asked for again
+READING = "2026-11-30"
 Chat = list[dict]
 T = TypeVar("T")
 
@@ -212,9 +214,9 @@ class Endpoint:
 
     def _file(self, body: dict) -> Path:
         """Return the cache file of an answer. Its name is a hash of all that the answer depends on,
-        the address included. Failures are never cached.
+        the address and the way of reading a reply included. Failures are never cached.
         """
-        digest = text_digest(json.dumps([self.settings.url, body], sort_keys=True))
+        digest = text_digest(json.dumps([READING, self.settings.url, body], sort_keys=True))
         return self.cache / digest[:2] / f"{digest}.json"
 
     def _ask(self, client: httpx.Client, body: dict) -> object:
