@@ -97,13 +97,13 @@ def verdicts(name: str, yardstick: str) -> str:
 def coverage() -> str:
     """How often each kind of interval held the truth in simulations."""
     head = ("interval of", "least of its cases", "mean", "cases")
-    return table(
-        head,
-        [
-            (figure, f"{row['least']:.3f}", f"{row['mean']:.3f}", str(row["cases"]))
-            for figure, row in result("coverage")["figures"].items()
-        ],
-    )
+    found = result("coverage")
+    rows = [
+        (figure, f"{row['least']:.3f}", f"{row['mean']:.3f}", str(row["cases"]))
+        for figure, row in found["figures"].items()
+    ]
+    about = "" if found["complete"] else f"\n\nNot whole: {found['about']}."
+    return table(head, rows) + about
 
 
 def vs_trl() -> str:
