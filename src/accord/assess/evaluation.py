@@ -248,8 +248,10 @@ def load(opened: OpenModel, request: Request) -> tuple[Rows, str]:
     except DataError as no_pairs:
         try:
             return rows("labelled"), "labelled"
-        except DataError:
-            raise no_pairs from None
+        except DataError as no_labels:
+            # rows that are labelled have a reason of their own, and are no pairs either
+            labelled = "labelled, not paired" in str(no_pairs)
+            raise (no_labels if labelled else no_pairs) from None
 
 
 def _with_rows(config: Config, rows: int | None) -> Config:

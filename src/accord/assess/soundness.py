@@ -1,5 +1,5 @@
-"""Is a model that is measured the one that was saved? What training would refuse is said here: the
-figures of a broken model look like those of a weak one.
+"""Questions to a model before it is measured. Training would refuse some of the answers; they are
+said here, since the figures of a broken model look like those of a weak one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PERMITTED = ("model.language", "model.layers")
 
 @dataclass(frozen=True)
 class Soundness:
-    """What should be known of a model before its figures are believed, in words."""
+    """The knowledge of a model that belongs before its figures, in words."""
 
     warnings: tuple[str, ...]
     notes: tuple[str, ...]

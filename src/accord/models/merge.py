@@ -37,7 +37,7 @@ MERGE_LOSS = 0.5
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge wrote."""
+    """The result of a merge."""
 
     dtype: torch.dtype
     lost: float  # change of the logits, as a share of what the adapter does to them

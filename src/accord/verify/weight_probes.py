@@ -134,7 +134,7 @@ class UpdateProbe:
         """Check how many of the followed weights with a gradient have moved from the start.
 
         Args:
-          why, remedy: what is said where there was no gradient at all.
+          why, remedy: the cause and the remedy of an update without any gradient.
         """
         moved = total = 0
         for name, now in self.values().items():

@@ -108,8 +108,8 @@ def neutral(words: str) -> bool:
 
 
 def claims(text: str) -> set[str] | None:
-    """Return the answers that a text calls better; None where anything else is said beside them
-    and their reasons.
+    """Return the answers that a text calls better; None if it holds more than these and their
+    reasons.
     """
     found: set[str] = set()
     text = text.strip(BLANK)
