@@ -36,6 +36,7 @@ ELSEWHERE = {
 }
 OF_A_RUN = {"examples.parquet/", "checkpoints/", "rollouts/", "evaluation/", "adapter/", "final/"}
 OF_A_RUN |= {
+    "accord.json",
     "site/",
     "runs/",
     "diag/",
@@ -54,10 +55,10 @@ def named_in(text: str) -> list[str]:
 
 
 def is_there(name: str) -> bool:
-    if name.startswith("accord."):
-        return is_importable(name)
     if name in ELSEWHERE or name in OF_A_RUN:
         return True
+    if name.startswith("accord."):
+        return is_importable(name)
     if "/" not in name.rstrip("/"):  # a name alone: anywhere in the tree
         pattern = name.rstrip("/")
         return any(
