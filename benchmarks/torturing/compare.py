@@ -7,6 +7,8 @@ from pathlib import Path
 # Times, machine, command line and the place of the folder are not the same in two runs of one
 # command.
 OF_THE_PROCESS = {"timings.jsonl", "environment.json", "README.md", "config.yaml", "preflight.json"}
+# the record beside saved weights names the run's folder
+OF_THE_PROCESS |= {"accord.json"}
 
 
 def differences(straight: Path, other: Path) -> list[str]:

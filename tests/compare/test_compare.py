@@ -200,7 +200,7 @@ def test_one_answered_prompt_has_no_interval(straight, files, tiny_folder, tmp_p
         recipe(tiny_folder, *files), "dpo,sft", asked(tmp_path / "out", samples=1), SILENT
     )
     assert (
-        record["table"]["dpo"]["kl"]["low"] is None
+        record["table"]["dpo"]["kl"]["high"] is None
         and "Infinity" not in (tmp_path / "out/comparison.json").read_text()
     )
     assert "interval not known" in render(record) and any(

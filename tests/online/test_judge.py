@@ -333,10 +333,10 @@ def test_the_key_travels_in_a_header_and_nowhere_else(judge, monkeypatch, tmp_pa
 
     with serving(look) as url:
         reward = judge(url, api_key_env="MY_JUDGE_KEY")
-        score(reward, "abc")
+        score(reward, "xyz")
     assert seen == {"Bearer secret-key-123"}
     kept = "".join(str(file) + file.read_text() for file in (tmp_path / "cache").rglob("*.json"))
-    assert "secret" not in kept + json.dumps(reward.account()) and "abc" not in kept
+    assert "secret" not in kept + json.dumps(reward.account()) and "xyz" not in kept
 
 
 # ---------------------------------------------------------------- options, and the command

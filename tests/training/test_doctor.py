@@ -16,7 +16,7 @@ from accord.environment import versions as tested
 from accord.forward import head
 from accord.models import export, reward
 from accord.runs import checkpoint
-from accord.sampling import decoding, local
+from accord.sampling import decoding, local, trials
 from accord.types import Finding, LossOutput
 from accord.verify import doctor, doctor_libraries, rollout_proofs
 from accord.verify.doctor import run_checks
@@ -160,7 +160,7 @@ def unfit(*check) -> str:
 def test_unfit_where_answers_cannot_be_drawn(only, monkeypatch):
     """Whatever it is that is raised: one finding, and the others are made."""
     only("draw_answers", "gradient", "repeatable")
-    monkeypatch.setattr(decoding.Rows, "step", broken)
+    monkeypatch.setattr(trials.TriedRows, "step", broken)
     said = unfit("llama, K = 1", "llama, K = 2", "policy gradient")
     assert "no attribute 'dtype'" in said and "repeatable" not in said
 
@@ -179,6 +179,7 @@ def test_unfit_where_shared_prompts_alone_are_wrong(only, monkeypatch):
     only("draw_answers")
     monkeypatch.setattr(decoding.Shared, "step", shifted)
     monkeypatch.setattr(decoding, "_require_same", lambda *given: None)
+    monkeypatch.setattr(trials.TriedRows, "_tried", lambda self, logits: logits)
     said = unfit("llama, K = 2")
     assert "is not what the model says" in said and "K = 1" not in said
 

@@ -162,7 +162,7 @@ def test_the_reward_rises(method, tiny_folder, prompts, tmp_path):
         batch_size=5,
         set=fields,
     )
-    assert result.after["diag/eval_reward_low"] > result.before["diag/eval_reward_high"]
+    assert result.after["eval_reward"] > result.before["diag/eval_reward_high"]
 
 
 VOWELS = "(?s).*[aeiou].*"

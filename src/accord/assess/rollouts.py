@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from accord.assess.answer_endings import ended_columns, ended_of, endings
 from accord.assess.generation import Sampling, answer_row, provenance
 from accord.assess.opened import OpenModel, open_model
 from accord.assess.soundness import growth, language
 from accord.data.columns import other_columns
 from accord.data.containers import locate
 from accord.data.convert import INPUT_COLUMNS
-from accord.data.endings import OF_PAIR
 from accord.data.growing_file import GrowingFile
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Questions, read_prompts
@@ -329,7 +329,7 @@ def pair_file(
             rewards = [None if bad else reward for bad, reward in zip(blank, rewards, strict=True)]
             found, why = pairing.pairs(rewards, texts, number)
             reasons.update([why] if why else [])
-            ended = _ended(row, texts, path, line)
+            ended = ended_of(row, texts, path, line)
             for good, bad in found:
                 write_row(file, _pair(row, texts, rewards, good, bad, pairing))
                 cut += (ended[good] is False) + (ended[bad] is False)
@@ -350,7 +350,7 @@ def pair_file(
             f"  {unusable:,} answers are in no pair: blank, or no text (NUL characters, half a"
             " surrogate pair)"
         )
-    for told in _endings(pairs, cut, unknown):
+    for told in endings(pairs, cut, unknown):
         say(told)
     return {
         "output": output,
@@ -374,42 +374,6 @@ def _no_pairs(path: str, prompts: int, reasons: Counter[str], unusable: int) -> 
     )
 
 
-def _ended(row: Mapping, texts: Sequence[str], path: str, line: int) -> list[bool | None]:
-    """Return how each answer of a line ended: by the model, cut at the limit, or None where the
-    file does not say.
-
-    Raises:
-      DataError: `ended` is there, and is not one switch for each answer.
-    """
-    ended = row.get("ended")
-    if ended is None:
-        return [None] * len(texts)
-    if not isinstance(ended, list) or len(ended) != len(texts) or {*map(type, ended)} - {bool}:
-        raise DataError(
-            f"{path}:{line}: expected `ended` to say true or false of each of the"
-            f" {len(texts)} answers, as accord sample writes it. Make the file again, or take the"
-            " column out."
-        )
-    return ended
-
-
-def _endings(pairs: int, cut: int, unknown: int) -> list[str]:
-    """Say how the answers of the pairs ended, where that changes what is trained."""
-    said = []
-    if cut:
-        said.append(
-            f"{'!' if 2 * cut > pairs else ' '} {cut:,} of {2 * pairs:,} answers in pairs were cut"
-            " at the limit of the draw; accord train gives them no end token. To have them end:"
-            " accord sample --max-new-tokens N, with a larger N"
-        )
-    if unknown:
-        said.append(
-            f"  {unknown:,} pairs do not say how their answers ended (no column `ended`): each is"
-            " trained on as a whole answer, with an end token"
-        )
-    return said
-
-
 def _unusable(text: str) -> bool:
     """Tell whether training would refuse this answer, and so lose a pair with it."""
     return not text.strip() or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
@@ -430,7 +394,7 @@ def _pair(
         "rejected": texts[bad],
         "chosen_score": rewards[good],
         "rejected_score": rewards[bad],
-        **_ended_columns(row, good, bad),
+        **ended_columns(row, good, bad),
         "at": row.get("at"),
         "provenance": {
             "answers": [good, bad],
@@ -439,12 +403,6 @@ def _pair(
             "paired": asdict(pairing),
         },
     }
-
-
-def _ended_columns(row: Mapping, good: int, bad: int) -> dict[str, bool]:
-    """Return how the two answers ended, as `accord train` reads it."""
-    ended = row.get("ended")
-    return dict(zip(OF_PAIR, (ended[good], ended[bad]), strict=True)) if ended else {}
 
 
 # ---------------------------------------------------------------- lines of such files
