@@ -10,12 +10,13 @@ from conftest import pair_rows, write_rows
 from safetensors.torch import load_file, save_file
 from training.helpers import run
 
+from accord.assess import evaluation
 from accord.assess.answers import Drawing
 from accord.assess.evaluation import Request, evaluate
 from accord.assess.generation import Sampling, generate
 from accord.assess.opened import open_model
 from accord.assess.show import lines
-from accord.assess.soundness import few_rows
+from accord.assess.soundness import Soundness, few_rows
 from accord.models import provenance
 from accord.types import Refused, Tree
 
@@ -207,3 +208,14 @@ def test_a_row_or_two_can_show_no_difference(count, world, tmp_path):
     assert any(
         "too few to show any difference" in line or "can show no" in line for line in lines(found)
     )
+
+
+def test_other_tokens_are_said_beside_any_other_warning(world, monkeypatch):
+    """A warning on the model must not hide that the same file gives other tokens."""
+    request = Request(drawing=Drawing(prompts=0))
+    found, _ = evaluate(str(world / "run"), request)
+    assert not found["binding"]["warnings"]
+    monkeypatch.setattr(evaluation, "held_out_tokens", lambda run: "0" * 64)
+    monkeypatch.setattr(evaluation, "language", lambda *given: Soundness(("of the model",), ()))
+    found, _ = evaluate(str(world / "run"), request)
+    assert "give other tokens" in " ".join(found["binding"]["warnings"])

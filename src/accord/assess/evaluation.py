@@ -197,11 +197,11 @@ def _other_file(session: Session, then: str) -> str:
 
 
 def _other_tokens(session: Session, request: Request) -> bool:
-    """Tell whether the run's own held-out rows give other tokens than in the run. Where something
-    was said already, or the run read the rows otherwise, there is nothing to tell.
+    """Tell whether the run's own held-out rows give other tokens than in the run. Where tokenizer
+    or template were named already, or the run read the rows otherwise, there is nothing to tell.
     """
     opened = session.opened
-    alike = session.ruler.objective.objective.rows != "demonstrations" and not opened.warnings
+    alike = session.ruler.objective.objective.rows != "demonstrations" and not opened.other_text
     if opened.run is None or opened.config.rollouts is not None or request.naming != PLAIN:
         return False
     then = held_out_tokens(opened.run)

@@ -54,6 +54,7 @@ class OpenModel:
     # what is not as it was when the model was made, in words
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    other_text: bool = False  # a warning says that tokenizer or template are not those of training
 
     def learn(self, more: Soundness) -> None:
         """Add what its rows or prompts have shown of the model."""
@@ -91,8 +92,9 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
         differs = other_than_recorded(model, name)
     made = _template(model, chosen, config)
     sound = soundness(model)
-    told = (*sound.warnings, *differs, *said)
-    return OpenModel(name, model, made, config, None, weights, told, sound.notes)
+    other = (*differs, *said)
+    told = (*sound.warnings, *other)
+    return OpenModel(name, model, made, config, None, weights, told, sound.notes, bool(other))
 
 
 def open_start_of(config: Config) -> OpenModel:
@@ -153,6 +155,7 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         model, _, saved = load_checkpointed(folder, "latest", dtype)
         weights = f"step {saved.step} of a run that has not finished"
     sound = soundness(model)
+    other = (*differs, *other_template(name, template, config.data.template))
     return OpenModel(
         name,
         model,
@@ -160,8 +163,9 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         config,
         folder,
         weights,
-        (*sound.warnings, *differs, *other_template(name, template, config.data.template)),
+        (*sound.warnings, *other),
         sound.notes,
+        bool(other),
     )
 
 
