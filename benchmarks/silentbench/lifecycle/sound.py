@@ -134,16 +134,20 @@ def run(case: Case, about: dict) -> list[str]:
         else:
             places.train(case)
             last = about["last"]
-            if last != "none" and case.said[-1].code == 0 and _can(case.method, last):
+            if last != "none" and case.said[-1].code == 0 and _can(case, last):
                 places.PLACES[last].last(case)
     return [alarm for step in case.said for alarm in alarms_of(step)]
 
 
-def _can(method: str, last: str) -> bool:
-    """A reward model gives no answers; a run of its own answers is measured by its rewards."""
-    if last == "generate" or last == "export":
-        return method != "bradley_terry"
-    return last != "eval" or method not in PROMPTS
+def _can(case: Case, last: str) -> bool:
+    """A reward model gives no answers and is not measured by `eval`; a run of its own answers is
+    measured by its rewards; of whole weights there is nothing to merge.
+    """
+    if case.method == "bradley_terry" and last in ("generate", "export", "eval"):
+        return False
+    if last == "export":
+        return "--all-weights" not in case.words
+    return last != "eval" or case.method not in PROMPTS
 
 
 def alarms_of(step: Step) -> list[str]:
