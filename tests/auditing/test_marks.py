@@ -10,8 +10,9 @@ from auditing.rows import labelled, write
 from data.about_marks import row_about_marks
 from data.rendered import STYLES, conversation, plain_row
 
-from accord.auditing.marks import BITS, WORDS, MarkTable
+from accord.auditing.checks.marks import WORDS
 from accord.auditing.run import audit
+from accord.auditing.tables.marks import BITS, MarkTable
 from accord.auditing.thresholds import limit
 from accord.data.foreign_marks import KINDS
 from accord.errors import UsageError
@@ -180,7 +181,7 @@ REAL = (
 @pytest.mark.parametrize("name", REAL)
 def test_no_published_set_is_refused_and_its_faults_are_found(name, shared_data):
     """The rates that the thresholds rest on are at most a tenth of them."""
-    from accord.auditing.marks import mark_findings
+    from accord.auditing.checks.marks import mark_findings
     from accord.data.containers import locate
     from accord.data.read import stream
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from auditing.rows import clean, flipped, write
 
-from accord.auditing.noise import flipped_share
-from accord.auditing.probes import Probed, probe
+from accord.auditing.checks.noise import flipped_share
+from accord.auditing.checks.probes import Probed, probe
 from accord.auditing.scan import scan
 from accord.evaluate.intervals import Estimate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from accord.auditing import integrity, labels, shortcuts
+from accord.auditing.checks import integrity, labels, shortcuts
 from accord.auditing.measure import FEATURES
 from accord.auditing.scan import scan
 

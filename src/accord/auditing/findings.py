@@ -36,6 +36,9 @@ class AuditFinding(Finding):
     # rough share of the training signal that it spoils; orders findings of one verdict
     harm: float = 0.0
     places: tuple[Place, ...] = ()
+    # "quality" counts for the verdict; "size" is said apart: few rows are no fault of the rows
+    aspect: str = "quality"
+    explained_by: str = ""  # check of the finding whose symptom this is; "" for a cause
 
     def as_dict(self) -> dict:
         """Return a JSON-serialisable form."""
@@ -48,6 +51,8 @@ class AuditFinding(Finding):
             "remedy": self.remedy,
             "command": self.command,
             "harm": round(self.harm, 6),
+            "aspect": self.aspect,
+            "explained_by": self.explained_by,
             "evidence": self.evidence,
             "rows": [place.as_dict() for place in self.places],
         }

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from accord.auditing import integrity
-from accord.auditing.labels import tie_width
+from accord.auditing.checks import integrity
+from accord.auditing.checks.labels import tie_width
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan
 from accord.data.containers import Source
@@ -91,7 +91,9 @@ RULES = {
     "score-conflicts": Rule("the score says the opposite", _conflicts, False, ("pairs",)),
     "declared-flips": Rule("marked as flipped", lambda scan, options: scan.declared == 1, False),
     "marks": Rule(
-        "marks of another model, or a repeated text", lambda scan, options: scan.marks.marked, False
+        "marks of another model, or a repeated text",
+        lambda scan, options: scan.tables.marks.marked,
+        False,
     ),
     "language": Rule("answer in another language than the prompt", _foreign, False),
 }

@@ -11,11 +11,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from accord.auditing import diversity, integrity, labelled, labels, leakage, shortcuts
+from accord.auditing.checks import (
+    belonging,
+    diversity,
+    ids,
+    integrity,
+    labelled,
+    labels,
+    leakage,
+    numbers,
+    shortcuts,
+    two_files,
+    wrecks,
+)
+from accord.auditing.checks.marks import mark_findings
+from accord.auditing.checks.probes import Probes, probe
+from accord.auditing.checks.signatures import signature_findings
 from accord.auditing.findings import AuditFinding, Place, by_severity
 from accord.auditing.fix import Cleaned, Options, check_options, fix
-from accord.auditing.marks import mark_findings
-from accord.auditing.probes import Probes, probe
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
 from accord.data.containers import Source, locate
 from accord.data.naming import Naming
@@ -144,14 +157,13 @@ def audit(
             "fitting probes"
             + ("" if found.whole else f" on a sample of {len(found.sample):,} rows")
         )
-        probes = probe(found, seed) if found.kind != "demonstrations" else None
-        findings = _checks(found, probes, seed)
+        findings, probes = _checks(found, True, seed)
         if held_out is not None:
             say(f"comparing with {held_out}")
             with locate(held_out) as other:
-                beside = replace(named, lenient=True)
-                held = scan_source(other, kind=found.kind, naming=beside, sample=0)
-                findings += leakage.leakage(found, held)
+                lenient = replace(named, lenient=True)
+                held = scan_source(other, kind=found.kind, naming=lenient, sample=sample, seed=seed)
+                findings += beside(found, held)
         if model is not None:
             from accord.auditing.with_model import model_findings
 
@@ -184,14 +196,32 @@ def audit_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int =
     """
     start = time.monotonic()
     found = scan_dataset(dataset, kind, sample, seed)
-    probes = probe(found, seed) if sample and kind != "demonstrations" else None
-    findings = by_severity(_checks(found, probes, seed))
+    findings, probes = _checks(found, sample > 0, seed)
+    findings = by_severity(findings)
     findings = _with_excerpts(findings, {row: dataset.examples[row] for row in _named(findings)})
     return Audit(found, probes, findings, seconds=time.monotonic() - start)
 
 
-def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
-    """Run every check that needs no model."""
+def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFinding], Probes | None]:
+    """Run every check that needs no model: causes first, then what is left of their symptoms."""
+    found, causes = wrecks.wreck_findings(scan)
+    more, signatures = signature_findings(scan, causes, seed)
+    causes = [*causes, *signatures]
+    probes = probe(scan, seed) if sample_probes and scan.kind != "demonstrations" else None
+    found += [
+        *more,
+        *_of_rows(scan),
+        *ids.id_findings(scan),
+        *mark_findings(scan.tables.marks, scan.at, scan.noun),
+        *belonging.belonging_findings(scan, seed),
+        *_of_shortcuts(scan, probes),
+        *_of_labels(scan, probes),
+        *_of_amount(scan, probes, seed),
+    ]
+    return found, probes
+
+
+def _of_rows(scan: Scan) -> list[AuditFinding]:
     found = [
         integrity.ledger_finding(scan),
         integrity.kind_finding(scan),
@@ -202,22 +232,44 @@ def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
         *integrity.alike_answers(scan),
         integrity.repeated_prompts(scan),
         integrity.near_prompts(scan),
-        *mark_findings(scan.marks, scan.at, scan.noun),
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _of_shortcuts(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
+    return [
         shortcuts.language_finding(scan),
         *shortcuts.rule_findings(scan),
         *shortcuts.side_findings(scan),
         *shortcuts.column_findings(scan),
         *shortcuts.probe_findings(scan, probes),
+    ]
+
+
+def _of_labels(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
+    found = [
         labels.noise(scan, probes),
         labels.declared_labels(scan),
         *labels.score_findings(scan),
         labels.votes(scan),
+        *numbers.number_findings(scan),
         labelled.balance(scan),
-        diversity.size(scan, probes),
-        diversity.topics(scan, seed),
-        diversity.lengths(scan),
     ]
     return [finding for finding in found if finding is not None]
+
+
+def _of_amount(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
+    found = [diversity.size(scan, probes), diversity.topics(scan, seed), diversity.lengths(scan)]
+    return [finding for finding in found if finding is not None]
+
+
+def beside(scan: Scan, held_out: Scan) -> list[AuditFinding]:
+    """Run every check that compares a training file with a held-out file."""
+    return [
+        *leakage.leakage(scan, held_out),
+        *ids.shared_ids(scan, held_out),
+        *two_files.two_file_findings(scan, held_out),
+    ]
 
 
 def _progress(say: Say) -> Callable[[int], None]:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from accord.auditing.checks.marks import mark_findings
 from accord.auditing.findings import RANK, AuditFinding
 from accord.auditing.lines import full_command
-from accord.auditing.marks import MarkTable, mark_findings
 from accord.auditing.run import Audit, audit_dataset
+from accord.auditing.tables.marks import MarkTable
 from accord.data.prompts import Question
 from accord.data.read import Dataset
 from accord.data.rows import Rows

@@ -31,8 +31,8 @@ from accord.auditing.columns import (
     side_columns,
     side_numbers,
 )
-from accord.auditing.marks import MarkTable
 from accord.auditing.measure import counts, language
+from accord.auditing.tables import Tables
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, locate
 from accord.data.ledger import Ledger
@@ -83,7 +83,7 @@ class Scan:
     )  # [N] int8: 1 where the row's own columns say that its label was flipped, 0 not, -1 nothing
     sides: dict[str, tuple[np.ndarray, list[str]]]  # column of both sides -> codes [N, 2], names
     columns: dict[str, tuple[np.ndarray, list[str]]]  # column of the row -> codes [N], names
-    marks: MarkTable  # of every row
+    tables: Tables  # of every row
     sample: list[Sampled] = field(default_factory=list)  # in order of rows
     # of rows from many files: lines before a file -> the file, see types.FileLine
     files: dict[int, str] = field(default_factory=dict)
@@ -223,7 +223,7 @@ class _Gather:
         self.heap: list[tuple[float, int, Example]] = []
         self.sides: dict[str, Categories] = {}
         self.columns: dict[str, Categories] = {}
-        self.marks = MarkTable()
+        self.tables = Tables()
 
     def add(self, example: Example) -> None:
         line = example.origin.line
@@ -233,7 +233,7 @@ class _Gather:
             self.others[example.origin.line] = None
             return
         self.pending.append(example)
-        self.marks.add(example)
+        self.tables.add(example)
         self.n += 1
         if len(self.pending) == BLOCK:
             self._flush()
@@ -325,7 +325,7 @@ class _Gather:
             **arrays,
             sides=self._joined("side:", self.sides, arrays["lines"], (2,)),
             columns=self._joined("column:", self.columns, arrays["lines"], ()),
-            marks=self.marks,
+            tables=self.tables,
             sample=sample,
         )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from accord.auditing.checks.hardness import ROWS, hardness_findings, read_rows
+from accord.auditing.checks.tokens import token_findings, tokenise
 from accord.auditing.findings import AuditFinding
-from accord.auditing.hardness import ROWS, hardness_findings, read_rows
 from accord.auditing.scan import Scan
-from accord.auditing.tokens import token_findings, tokenise
 from accord.data.containers import Source
 from accord.data.templates import make_template
 from accord.models.load import load

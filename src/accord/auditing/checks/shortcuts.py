@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from accord.auditing.checks.integrity import places
+from accord.auditing.checks.probes import Probes, length_share
 from accord.auditing.findings import AuditFinding, percent
-from accord.auditing.integrity import places
 from accord.auditing.measure import FEATURES
-from accord.auditing.probes import Probes, length_share
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.evaluate.auc import auc_estimate

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from accord.auditing.checks.integrity import places
+from accord.auditing.checks.noise import flipped_share
+from accord.auditing.checks.probes import Probes
+from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, grade, out_of, percent
-from accord.auditing.integrity import places
-from accord.auditing.noise import flipped_share
-from accord.auditing.probes import Probes
 from accord.auditing.scan import Scan
-from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
 from accord.evaluate.intervals import Estimate, clopper_pearson
 

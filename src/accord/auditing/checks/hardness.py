@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, Place, percent
 from accord.auditing.scan import Scan
-from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
 from accord.data.templates import Template
 from accord.data.trees import Limits, encode

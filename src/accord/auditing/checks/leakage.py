@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 
 from accord.auditing import minhash
+from accord.auditing.checks.integrity import SHOWN, mixed
+from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
-from accord.auditing.integrity import SHOWN, mixed
 from accord.auditing.scan import Scan
-from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
 from accord.evaluate.intervals import Estimate, clopper_pearson
 

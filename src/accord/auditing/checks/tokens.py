@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from accord.auditing.diversity import LIMITS, QUANTILES
+from accord.auditing.checks.diversity import LIMITS, QUANTILES
 from accord.auditing.findings import AuditFinding, Place, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit

@@ -9,11 +9,11 @@ from collections import Counter
 
 import numpy as np
 
+from accord.auditing.checks.probes import Probes
+from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.measure import COLUMN
-from accord.auditing.probes import Probes
 from accord.auditing.scan import Scan, prompt_text
-from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
 
 TOPICS = 20

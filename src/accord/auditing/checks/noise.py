@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from accord.auditing.probes import Probed
+from accord.auditing.checks.probes import Probed
 from accord.evaluate.intervals import Estimate
 
 GRID = np.linspace(0.0, 0.49, 99)

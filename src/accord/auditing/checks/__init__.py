@@ -1,0 +1,1 @@
+"""The checks: each file looks at one kind of fault and returns findings."""

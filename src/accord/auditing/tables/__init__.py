@@ -1,0 +1,31 @@
+"""What is kept of every row while a file is read once, beside the arrays of `scan.py`: one table a
+kind of fault. A table knows rows by their numbers, in the order in which they are added, and takes
+few bytes a row: a million rows must stay under 2.5 GB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from accord.auditing.tables.ids import IdTable
+from accord.auditing.tables.marks import MarkTable
+from accord.auditing.tables.numbers import NumberTable
+from accord.auditing.tables.wrecks import WreckTable
+from accord.types import Example
+
+
+@dataclass
+class Tables:
+    """All tables of a file."""
+
+    marks: MarkTable = field(default_factory=MarkTable)
+    wrecks: WreckTable = field(default_factory=WreckTable)
+    numbers: NumberTable = field(default_factory=NumberTable)
+    ids: IdTable = field(default_factory=IdTable)
+
+    def add(self, example: Example) -> None:
+        """Add one row to every table."""
+        self.marks.add(example)
+        self.wrecks.add(example)
+        self.numbers.add(example)
+        self.ids.add(example)
