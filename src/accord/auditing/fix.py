@@ -16,10 +16,14 @@ import numpy as np
 
 from accord.auditing.checks import integrity
 from accord.auditing.checks.labels import tie_width
+from accord.auditing.checks.wrecks import wrecked_rows
 from accord.auditing.measure import COLUMN
+from accord.auditing.mend import NAMES, Change, Mended, check_mends, entries, mend_row, mended_rows
 from accord.auditing.scan import Scan
+from accord.auditing.wrecks.kinds import MENDS
 from accord.data.containers import Source
-from accord.data.write import new_file, write_lines, write_row
+from accord.data.read import Reading
+from accord.data.write import new_file, raw_rows, write_lines, write_row
 from accord.types import DataError, UsageError
 
 
@@ -34,6 +38,7 @@ class Options:
     max_per_prompt: int | None = None
     balance_length: bool = False
     seed: int = 0
+    mend: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,32 @@ def _conflicts(scan: Scan, options: Options) -> np.ndarray:
 def _foreign(scan: Scan, options: Options) -> np.ndarray:
     other = scan.features[:, :, COLUMN["in the prompt's language"]] == 0
     return other[:, 0] & ~other[:, 1] if scan.paired else other[:, 0]
+
+
+# reasons of the rules that drop one kind of wreck; the kinds that can be mended are kept by --mend
+WRECKS = {
+    "sentinel": "a missing value as text",
+    "error": "an error message as text",
+    "moderation": "a moderation notice",
+    "placeholder": "a place never filled in",
+    "invisible": "characters that nobody sees",
+    "json": "JSON around the text",
+    "html": "escapes or tags of a page",
+    "mojibake": "a wrong code page",
+    "escaped": "escapes written out",
+    "watermark": "a pattern of odd characters",
+    "homoglyphs": "letters of another script",
+    "cut": "cut short",
+}
+
+
+def _wrecked(name: str) -> Callable[[Scan, Options], np.ndarray]:
+    return lambda scan, options: wrecked_rows(scan, name)
+
+
+def _any_wreck(scan: Scan, options: Options) -> np.ndarray:
+    """Mark the rows with a wreck that no mend takes away."""
+    return np.any([wrecked_rows(scan, name) for name in WRECKS if name not in MENDS], axis=0)
 
 
 RULES = {
@@ -96,6 +127,8 @@ RULES = {
         False,
     ),
     "language": Rule("answer in another language than the prompt", _foreign, False),
+    "wrecks": Rule("no text any more, and nothing to mend", _any_wreck, False),
+    **{name: Rule(says, _wrecked(name), False) for name, says in WRECKS.items()},
 }
 
 
@@ -108,6 +141,7 @@ class Cleaned:
     written: int
     removed: Counter = field(default_factory=Counter)  # reason -> rows
     ledger: str = ""
+    mended: Mended | None = None
 
     def as_dict(self) -> dict:
         return {
@@ -116,6 +150,7 @@ class Cleaned:
             "written": self.written,
             "removed": dict(self.removed),
             "ledger": self.ledger,
+            **({"mended": self.mended.as_dict()} if self.mended is not None else {}),
         }
 
     def lines(self) -> list[str]:
@@ -127,6 +162,7 @@ class Cleaned:
                 f" listed in {self.ledger}"
             ),
             *(f"  {count:>7,}  {reason}" for reason, count in self.removed.most_common()),
+            *(self.mended.lines() if self.mended is not None else ()),
         ]
 
 
@@ -136,6 +172,7 @@ def check_options(options: Options, scan_kind: str | None = None) -> None:
     Raises:
       UsageError: an unknown rule, a rule both dropped and kept, a number that makes no sense.
     """
+    check_mends(options.mend)
     for name in (*options.drop, *options.keep):
         if name not in RULES:
             raise UsageError(f"no rule of --fix is called {name!r}. Known: {', '.join(RULES)}.")
@@ -177,11 +214,50 @@ def fix(scan: Scan, source: Source, path: str | Path, options: Options = Options
         for entry in _entries(scan, gone, kept):
             cleaned.removed[entry["reason"]] += 1
             write_row(file, entry)
-        cleaned.written = write_lines(path, source, kept)
+        if options.mend:
+            cleaned.mended = Mended(ledger.replace(".removed.jsonl", ".mended.jsonl"))
+            cleaned.written = _write_mended(path, scan, source, kept, options.mend, cleaned.mended)
+        else:
+            cleaned.written = write_lines(path, source, kept)
     assert cleaned.rows == cleaned.written + sum(cleaned.removed.values()), (
         "the account does not balance"
     )
     return cleaned
+
+
+def _write_mended(
+    path: str | Path,
+    scan: Scan,
+    source: Source,
+    kept: set[int],
+    names: tuple[str, ...],
+    account: Mended,
+) -> int:
+    """Write the rows that stay, mended where that is safe, and the list of changes; count rows."""
+    changes = mended_rows(scan, source, kept, names)
+    reading = Reading(naming=scan.naming, format=scan.naming.format)
+    count = 0
+    with new_file(account.path) as listing, new_file(path) as file:
+        for line, row in raw_rows(source):
+            if line not in kept:
+                continue
+            count += 1
+            found = changes.get(line)
+            mended = mend_row(row, found, reading, scan.origin(line)) if found else None
+            if found and mended is None:
+                account.left += 1
+            elif found:
+                _count(account, found)
+                for entry in entries(scan, line, found):
+                    write_row(listing, entry)
+            write_row(file, row if mended is None else mended)
+    return count
+
+
+def _count(account: Mended, changes: list[Change]) -> None:
+    account.rows += 1
+    used = {rule for change in changes for rule in change.rules}
+    account.by_rule.update(name for name in NAMES if name in used)
 
 
 def _entries(scan: Scan, gone: dict[int, str], kept: set[int]):

@@ -139,8 +139,8 @@ def audit(
     start = time.monotonic()
     if fix_to is None and options != Options():
         raise UsageError(
-            "--drop, --keep, --near-tie, --min-chosen-score, --max-per-prompt and --balance-length"
-            " are options of --fix OUT."
+            "--drop, --keep, --mend, --near-tie, --min-chosen-score, --max-per-prompt and"
+            " --balance-length are options of --fix OUT."
         )
     if rows is not None and rows not in ROW_KINDS:
         raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")

@@ -42,7 +42,19 @@ Fix = Annotated[
 Drop = Annotated[
     list[str] | None,
     typer.Option(
-        help="A further rule of --fix: cycles, score-conflicts, declared-flips, language, marks."
+        help=(
+            "A further rule of --fix: cycles, score-conflicts, declared-flips, language, marks,"
+            " wrecks (or one kind: sentinel, error, moderation, placeholder, cut, …)."
+        )
+    ),
+]
+Mend = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=(
+            "What --fix mends: html, mojibake, escaped, json, invisible, watermark, homoglyphs,"
+            " trim."
+        )
     ),
 ]
 Keep = Annotated[
@@ -110,6 +122,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
         fix: Fix = None,
         drop: Drop = None,
         keep: Keep = None,
+        mend: Mend = None,
         near_tie: NearTie = None,
         min_chosen_score: MinChosenScore = None,
         max_per_prompt: MaxPerPrompt = None,
@@ -142,6 +155,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
                 max_per_prompt,
                 balance_length,
                 seed if fix else 0,
+                tuple(mend or ()),
             )
             found = examine(
                 data,

@@ -2,11 +2,208 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
 from accord.auditing.causes import Cause
-from accord.auditing.findings import AuditFinding
+from accord.auditing.checks.cuts import Cuts, find_cuts
+from accord.auditing.findings import AuditFinding, Place, percent
 from accord.auditing.scan import Scan
+from accord.auditing.tables.wrecks import SHOWN, shown
+from accord.auditing.thresholds import limit
+from accord.auditing.wrecks.context import Asked
+from accord.auditing.wrecks.kinds import KINDS, MENDS, mend_text
+
+# kinds that make one finding with another
+JOINED = {"invisible": ("blank", "invisible")}
+CUT = "cut"
+NAMES = (*(name for name in KINDS if name != "blank"), CUT)
+SHORT_ANSWERS = 25  # characters: a file of labels, in which "None" is one of them
+
+WHY = {
+    "sentinel": "The model learns to answer with a programming language's word for nothing.",
+    "error": "The model learns to answer with the error message of a program.",
+    "moderation": "The model learns a notice that some other program wrote, not an answer.",
+    "placeholder": "The model learns to leave blanks, or reads a question that has none.",
+    "invisible": "What nobody sees is tokens for the model: it learns to read and to write them.",
+    "html": "The model learns to write escapes and tags where a reader wants characters.",
+    "mojibake": "The model learns to write and to read characters that nobody meant.",
+    "escaped": "The model learns to write a backslash and an n where a line ends.",
+    "json": "The model learns to wrap its answers, and the marks around them are scored.",
+    "watermark": "A pattern that one source leaves is learnt before anything else.",
+    "homoglyphs": "Words in foreign letters are other tokens: they teach nothing about the words.",
+    CUT: "The model learns to stop in the middle, since an end token follows the cut.",
+}
+TITLES = {name: kind.title for name, kind in KINDS.items()} | {CUT: "Texts cut short"}
+TITLES["invisible"] = "Text that nobody sees"
+WHAT = {name: kind.what for name, kind in KINDS.items()} | {CUT: "end where a program cut them"}
+WHAT["invisible"] = "hold characters that nobody sees, or nothing else"
+REMEDY = "write them anew from the source"
+MENDED = "mend them, or write them anew from the source"
 
 
 def wreck_findings(scan: Scan) -> tuple[list[AuditFinding], list[Cause]]:
     """Find wrecks, and say what each explains."""
-    return [], []
+    table = scan.tables.wrecks
+    if not len(table):
+        return [], []
+    found, causes = [], []
+    for name in NAMES:
+        cuts = find_cuts(scan) if name == CUT else None
+        marked = cuts.rows if cuts is not None else marked_texts(scan, name)
+        finding = _finding(scan, name, marked, cuts) if marked.any() else None
+        if finding is not None:
+            found.append(finding)
+            rows = np.asarray(marked.any(axis=1))
+            causes.append(Cause(finding.check, finding.title, rows, _without(name)))
+    if not found:
+        says = f"no sentinels, errors, escapes or cuts in {len(scan):,} {scan.noun}"
+        found.append(AuditFinding("wrecks.none", "ok", says, title="Wrecked texts"))
+    return found, causes
+
+
+def _without(name: str):
+    return partial(mend_text, name=name, asked=Asked("")) if name in MENDS else None
+
+
+def marked_texts(scan: Scan, name: str) -> np.ndarray:
+    """Mark the texts with a kind of wreck, [N, 1 + S] bool: the prompt, then the answers."""
+    if name == CUT:
+        return find_cuts(scan).rows
+    table = scan.tables.wrecks
+    labels = np.median(table.shaped(table.characters)[:, 1:]) < SHORT_ANSWERS
+    least = int(limit("wreck_repeats")) if not (labels and name == "sentinel") else len(scan) + 1
+    out = np.zeros((len(table), table.columns), bool)
+    for each in JOINED.get(name, (name,)):
+        out |= table.mark(each, scan.questions, least)
+    return out
+
+
+def wrecked_rows(scan: Scan, name: str) -> np.ndarray:
+    """Mark the rows with a kind of wreck in any text, [N] bool."""
+    return np.asarray(marked_texts(scan, name).any(axis=1))
+
+
+def _sides(scan: Scan, marked: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Return (texts with this fault, texts) of each side."""
+    sides = {"prompts": marked[:, 0]}
+    if scan.paired:
+        sides |= {"chosen": marked[:, 1], "rejected": marked[:, 2]}
+    elif scan.kind == "labelled":
+        good = scan.desirable
+        sides |= {"desirable": marked[good, 1], "undesirable": marked[~good, 1]}
+    else:
+        sides["answers"] = marked[:, 1]
+    return {name: (int(rows.sum()), len(rows)) for name, rows in sides.items()}
+
+
+def _verdict(name: str, count: int, share: float, gap: float, cuts: Cuts | None) -> str:
+    """Grade one kind: a few texts are a note, one in a hundred a warning, most of a file unfit."""
+    if count < limit("wreck_rows"):
+        return "note"
+    if cuts is not None:
+        return "warning" if share >= limit("cut") or cuts.pile_share >= limit("wreck") else "note"
+    if share >= limit("wreck_unfit") and name in WHOLE_TEXTS:
+        return "refused"
+    if share >= limit("wreck"):
+        return "warning"
+    return "warning" if gap >= limit("wreck_gap") and count >= limit("wreck_gap_rows") else "note"
+
+
+WHOLE_TEXTS = ("sentinel", "error", "moderation", "placeholder", "invisible", "json", "mojibake")
+
+
+def _finding(scan: Scan, name: str, marked: np.ndarray, cuts: Cuts | None) -> AuditFinding | None:
+    sides = _sides(scan, marked)
+    shares = {side: count / of if of else 0.0 for side, (count, of) in sides.items()}
+    answers = [share for side, share in shares.items() if side != "prompts"]
+    gap = max(answers) - min(answers) if len(answers) == 2 else 0.0
+    count, share = int(marked.any(axis=1).sum()), max(shares.values())
+    verdict = _verdict(name, count, share, gap, cuts)
+    if cuts is not None and verdict == "note" and not cuts.piles:
+        return None  # honest texts end so now and then, and the words are learnt, not known
+    told = [f"{n:,} of {of:,} {side} ({percent(n / of)})" for side, (n, of) in sides.items() if n]
+    says = f"{', '.join(told)} {WHAT[name]}"
+    if name in ("sentinel", "error", "moderation", "placeholder"):
+        says += _commonest(scan, name)
+    if cuts is not None and cuts.piles:
+        column, unit, length, texts = max(cuts.piles, key=lambda pile: pile[3])
+        side = list(sides)[min(column, len(sides) - 1)] if scan.paired or not column else "answers"
+        says += f": {texts:,} {side} stop at exactly {length:,} {unit}"
+    why = WHY[name]
+    least_gap = limit("cut" if cuts is not None else "wreck_gap")
+    one_sided = gap >= least_gap and verdict != "note"
+    if one_sided:
+        says += "; mostly on one side, so that it gives the label away"
+        why += " On one side only, it tells the sides apart by itself: a shortcut."
+    everything = bool(marked.any(axis=1).all())
+    rule = f"--mend {name}" if name in MENDS else "" if everything else f"--drop {name}"
+    return AuditFinding(
+        f"wrecks.{name}",
+        verdict,
+        says,
+        {
+            "rows": count,
+            "share": share,
+            "shares": shares,
+            "gap": gap,
+            **({"piles": [list(pile) for pile in cuts.piles]} if cuts is not None else {}),
+        },
+        MENDED if name in MENDS else REMEDY,
+        title=TITLES[name] + (", on one side" if one_sided else ""),
+        why=why,
+        command=f"--fix OUT {rule}" if rule else "",
+        harm=share + gap,
+        places=tuple(_places(scan, name, marked)),
+    )
+
+
+def _commonest(scan: Scan, name: str) -> str:
+    """Return the texts that are repeated most, to be read behind a count."""
+    table = scan.tables.wrecks
+    pieces: Counter[str] = Counter()
+    for texts, form in table.repeated(name, scan.questions, int(limit("wreck_repeats"))):
+        for _, piece in table.forms.get(form, [])[:1]:
+            pieces[piece] += len(texts)
+    for (kind, _), places in table.first.items():
+        if kind == name:
+            pieces.update(piece for _, piece in places)
+    return (
+        ", such as " + ", ".join(f'"{p[:40]}"' for p, _ in pieces.most_common(2)) if pieces else ""
+    )
+
+
+def _places(scan: Scan, name: str, marked: np.ndarray) -> Iterator[Place]:
+    """Yield places of a kind, the answers' first, on different rows."""
+    table = scan.tables.wrecks
+    seen: set[int] = set()
+    pieces = [
+        (column, row, piece)
+        for kind in JOINED.get(name, (name,))
+        for (each, column), places in table.first.items()
+        if each == kind
+        for row, piece in places
+    ]
+    for texts, form in table.repeated(name, scan.questions, 1) if name in KINDS else ():
+        rows = set((texts // table.columns).tolist())
+        pieces += [(form[1], row, piece) for row, piece in table.forms.get(form, []) if row in rows]
+    if name == CUT:
+        pieces = _cut_pieces(scan, marked)
+    for column, row, piece in sorted(pieces, key=lambda p: (p[0] == 0, p[1])):
+        if marked[row, column] and row not in seen and len(seen) < SHOWN:
+            seen.add(row)
+            yield Place(scan.at(row), piece, row)
+
+
+def _cut_pieces(scan: Scan, marked: np.ndarray) -> list[tuple[int, int, str]]:
+    out = []
+    for sampled in scan.sample:
+        texts = (sampled.example.prompt[-1].content, *sampled.example.completions)
+        for column in np.flatnonzero(marked[sampled.row]).tolist():
+            out.append((column, sampled.row, "… " + shown(texts[column][-50:])))
+        if len(out) > 2 * SHOWN:
+            break
+    return out

@@ -1,15 +1,162 @@
-"""Texts that are no text any more: what is kept of every row."""
+"""Texts that are no text any more: what is kept of every row.
+
+A text takes 14 bytes: the signs of wrecks in it, its length in characters and in words, how it ends
+and a hash of its last word. The texts of a row are its last turn of the prompt and its answers.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import zlib
+from array import array
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from accord.auditing.wrecks.context import Asked
+from accord.auditing.wrecks.kinds import BITS, KINDS, find_wrecks
+from accord.errors import printable, shorten
 from accord.types import Example
+
+SHOWN = 3  # places of each kind and column
+SHOWN_PIECE = 80  # characters of a place
+FORMS = 10_000  # different weak texts whose places are kept
+
+# How a text ends and begins; see `edges`.
+OPEN, ODD_START, DOTS, MARKED = 1, 2, 4, 8
+LAST_WORD = re.compile(r"([^\W\d_]+)\W*\Z")
+CUT_MARK = re.compile(
+    r"(?:\[|\(|<|\{)\s*(?:\.{3}|…|(?:\w+ )?truncated|cut(?: off)?|continued"
+    r"|clipped|snip)[^\]\n]{0,40}(?:\]|\)|>|\})\W{0,3}\Z|\.{3}\s*\(?truncated\)?\Z",
+    re.IGNORECASE,
+)
 
 
 @dataclass
 class WreckTable:
     """The wrecks among the rows added so far."""
 
+    columns: int = 0  # 1 + S: the prompt, then the answers
+    signs: array = field(default_factory=lambda: array("H"))  # [N · columns], see kinds.BITS
+    characters: array = field(default_factory=lambda: array("I"))
+    words: array = field(default_factory=lambda: array("I"))
+    ends: array = field(default_factory=lambda: array("B"))
+    last: array = field(default_factory=lambda: array("I"))  # hash of the last word, 0 if none
+    # weak signs: (text's number, kind's number, key), 3 numbers each
+    weak: array = field(default_factory=lambda: array("Q"))
+    # (kind, column) -> (row, piece) of the first
+    first: dict[tuple[str, int], list[tuple[int, str]]] = field(default_factory=dict)
+    # (kind's number, column, key) of weak signs -> (row, piece) of the first
+    forms: dict[tuple[int, int, int], list[tuple[int, str]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.signs) // max(1, self.columns)
+
     def add(self, example: Example) -> None:
         """Count one row."""
+        if not self.columns:
+            self.columns = 1 + len(example.completions)
+        row = len(self)
+        prompt = example.prompt[-1].content
+        whole = "\n".join(turn.content for turn in example.prompt)
+        self._add(row, 0, prompt, Asked(prompt))
+        asked = Asked(whole)
+        for column, text in enumerate(example.completions, 1):
+            self._add(row, column, text, asked)
+
+    def _add(self, row: int, column: int, text: str, asked: Asked) -> None:
+        signs = 0
+        for name, hit in find_wrecks(text, asked):
+            if hit.sure:
+                signs |= BITS[name]
+                places = self.first.setdefault((name, column), [])
+            else:
+                number = NUMBERS[name]
+                self.weak.extend((row * self.columns + column, number, hit.key))
+                form = (number, column, hit.key)
+                if form not in self.forms and len(self.forms) >= FORMS:
+                    continue
+                places = self.forms.setdefault(form, [])
+            if len(places) < SHOWN:
+                places.append((row, shown(hit.shown)))
+        self.signs.append(signs)
+        self.characters.append(min(len(text), 0xFFFFFFFF))
+        self.words.append(len(text.split()))
+        bits, word = edges(text)
+        self.ends.append(bits)
+        self.last.append(word)
+
+    def shaped(self, values: array) -> np.ndarray:
+        """Return a column of numbers as [N, columns]."""
+        return np.array(values).reshape(-1, max(1, self.columns))
+
+    def mark(self, name: str, questions: np.ndarray, least: int) -> np.ndarray:
+        """Mark the texts of one kind, [N, columns] bool.
+
+        A weak sign counts where it answers `least` different prompts on one side.
+
+        Args:
+          questions: the prompt of each row as a hash, [N].
+        """
+        marked = (self.shaped(self.signs) & BITS[name]) > 0
+        for texts, _ in self.repeated(name, questions, least):
+            marked.reshape(-1)[texts] = True
+        return marked
+
+    def repeated(
+        self, name: str, questions: np.ndarray, least: int
+    ) -> list[tuple[np.ndarray, tuple[int, int, int]]]:
+        """Return (numbers of texts, form) of each weak sign that enough prompts share."""
+        weak = np.array(self.weak).reshape(-1, 3)
+        weak = weak[weak[:, 1] == NUMBERS[name]]
+        out: list[tuple[np.ndarray, tuple[int, int, int]]] = []
+        if not len(weak):
+            return out
+        column = weak[:, 0] % self.columns
+        order = np.lexsort((weak[:, 2], column))
+        weak, column = weak[order], column[order]
+        edge = np.flatnonzero((np.diff(weak[:, 2]) != 0) | (np.diff(column) != 0)) + 1
+        for part in np.split(np.arange(len(weak)), edge):
+            texts = weak[part, 0].astype(np.int64)
+            side = int(column[part[0]])
+            # different prompts for an answer; of a prompt, the row is all there is
+            asked = texts if side == 0 else questions[texts // self.columns]
+            if len(np.unique(asked)) >= least:
+                out.append((texts, (NUMBERS[name], side, int(weak[part[0], 2]))))
+        return out
+
+
+NUMBERS = {name: at for at, name in enumerate(KINDS)}
+
+
+def shown(text: str) -> str:
+    """Return a piece of a text as it can be shown."""
+    return shorten(printable(text[: 4 * SHOWN_PIECE].replace("\n", " ⏎ ")), SHOWN_PIECE)
+
+
+def edges(text: str) -> tuple[int, int]:
+    """Return how a text ends and begins, in bits, and a hash of its last word.
+
+    OPEN: it ends with a letter, a comma or a dash. ODD_START: it begins with a small letter or a
+    closing mark. DOTS: three dots stand behind. MARKED: a program wrote that it cut.
+    """
+    tail = text[-120:].rstrip()
+    bits = 0
+    if tail.endswith((")", "]", ">", "}", "ted")) and CUT_MARK.search(tail):
+        bits |= MARKED
+    plain = tail.rstrip("…")
+    if plain.endswith("...") or len(plain) < len(tail):
+        bits |= DOTS
+        plain = plain.rstrip(".").rstrip()
+    if plain and (plain[-1].isalpha() or plain[-1] in ",-–—(/&"):
+        bits |= OPEN
+    begin = text[:1]
+    if begin and (begin.islower() or begin in ",.;:)]}?!%"):
+        bits |= ODD_START
+    found = LAST_WORD.search(plain[-60:])
+    return bits, word_hash(found.group(1)) if found else 0
+
+
+def word_hash(word: str) -> int:
+    """Return 32 bits of a word, without case."""
+    return zlib.crc32(word.lower().encode("utf-8", "ignore")) or 1

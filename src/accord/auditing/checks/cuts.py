@@ -1,0 +1,135 @@
+"""Texts that a program cut: at a number of characters or words, or wherever a limit of tokens fell.
+
+Two signs, and neither is enough where honest texts have it. Lengths pile up at one value, far above
+their neighbours, in texts that end without a full stop. And texts end inside a word, or with a
+word that never ends a sentence in this file: both are learnt from the inside of the file's own
+texts, so that no list of words of a language is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from accord.auditing.scan import Scan
+from accord.auditing.tables.wrecks import DOTS, MARKED, OPEN, WreckTable, word_hash
+from accord.auditing.thresholds import limit
+
+READ_ROWS = 2_000  # rows of the sample whose words are learnt
+READ = 4_000  # characters of each of their texts
+TOKEN = re.compile(r"([^\W\d_]+)(\s*[^\w\s]|\s*\n|)")
+# a word that stands so often inside and ends so few sentences: "the" does, "there" does not
+FREQUENT, SELDOM_LAST = 20, 0.02
+LEAST_WORDS = 4  # words of a text whose end says anything: a label of one word has none
+LEAST_LENGTH = {"characters": 16, "words": 8}
+AROUND, NEAR = 0.15, 6  # neighbours of a length: a share of it, and at least so many values
+LEAST_PILE = 5  # texts at one length
+CHANCE = 1e-4  # that any length of a file piles up so by itself
+LABEL = 5  # letters of a last word that recurs and is therefore no fragment
+LETTERS = 0x2E80  # scripts from here on have no blanks between words
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The texts of each column that look cut."""
+
+    rows: np.ndarray  # [N, columns] bool
+    piles: tuple[tuple[int, str, int, int], ...]  # (column, unit, length, texts)
+
+    @property
+    def pile_share(self) -> float:
+        """The largest share of a column's texts at one length."""
+        return max((texts for *_, texts in self.piles), default=0) / max(1, len(self.rows))
+
+
+def find_cuts(scan: Scan) -> Cuts:
+    """Find the texts that end where a program cut them."""
+    table = scan.tables.wrecks
+    fragments, never_last = _learn_words(scan)
+    ends, last = table.shaped(table.ends), table.shaped(table.last)
+    long = table.shaped(table.words) >= LEAST_WORDS
+    stops = (ends & (OPEN | DOTS)) > 0
+    inside = long & stops & (np.isin(last, fragments) | np.isin(last, never_last))
+    marked = (ends & MARKED) > 0
+    rows, piles = inside | marked, []
+    for column in range(table.columns):
+        for unit in ("characters", "words"):
+            for length, texts in _piles(scan, table, column, unit, inside[:, column]):
+                rows[texts, column] = True
+                piles.append((column, unit, length, len(texts)))
+    return Cuts(rows, tuple(piles))
+
+
+def _learn_words(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+    """Return hashes of the beginnings of words that are no words, and of words that end nothing."""
+    count: Counter[str] = Counter()
+    final: Counter[str] = Counter()
+    ending: Counter[str] = Counter()
+    step = max(1, len(scan.sample) // READ_ROWS)
+    for sampled in scan.sample[::step]:
+        for text in (sampled.example.prompt[-1].content, *sampled.example.completions):
+            words = [(w.lower(), bool(stop.strip() or "\n" in stop))
+                     for w, stop in TOKEN.findall(text[:READ])]  # fmt: skip
+            if words and len(text) <= READ and not words[-1][1]:
+                ending[words.pop()[0]] += 1  # perhaps cut itself
+            for word, stop in words:
+                count[word] += 1
+                final[word] += stop
+    words_known = set(count) | {w for w, n in ending.items() if n >= 3 and len(w) >= LABEL}
+    known = {word_hash(word) for word in words_known}
+    begins = {word_hash(word[:size]) for word in count for size in range(1, len(word))}
+    never = [
+        word_hash(word)
+        for word, n in count.items()
+        if n >= FREQUENT and final[word] <= SELDOM_LAST * n and ord(word[0]) < LETTERS
+    ]
+    return np.array(sorted(begins - known), np.uint32), np.array(sorted(never), np.uint32)
+
+
+def _piles(
+    scan: Scan, table: WreckTable, column: int, unit: str, inside: np.ndarray
+) -> list[tuple[int, np.ndarray]]:
+    """Return (length, texts at it) where cut texts pile up at one length of a column."""
+    lengths = table.shaped(table.characters if unit == "characters" else table.words)[:, column]
+    ends = table.shaped(table.ends)[:, column]
+    texts = scan.prompts if column == 0 else scan.answers[:, column - 1]
+    _, first = np.unique(texts, return_index=True)  # a text that is repeated counts once
+    stops = ((ends & (OPEN | DOTS)) > 0) & (lengths >= LEAST_LENGTH[unit])
+    once = first[stops[first]]
+    values, counts = np.unique(lengths[once], return_counts=True)
+    out = []
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        if count < LEAST_PILE:
+            continue
+        reach, beside = max(AROUND * value, NEAR), int(unit == "characters")
+        distance = np.abs(values - value)
+        near = (distance <= reach) & (distance > beside)
+        expected = (1 + counts[near].sum()) / (2 * (int(reach) - beside))
+        if len(values) * _tail(count, expected) > CHANCE:
+            continue
+        rows = np.flatnonzero(stops & (lengths == value))
+        if _looks_cut(scan, column, rows, inside, count):
+            out.append((int(value), rows))
+    return out
+
+
+def _tail(count: int, expected: float) -> float:
+    """Bound the chance that a Poisson number reaches a count (Chernoff)."""
+    if count <= expected:
+        return 1.0
+    return float(np.exp(count - expected - count * np.log(count / expected)))
+
+
+def _looks_cut(scan: Scan, column: int, rows: np.ndarray, inside: np.ndarray, count: int) -> bool:
+    """Return True if texts of one length end as texts do that were cut, not as a template's do."""
+    if inside[rows].mean() >= limit("cut_inside"):
+        return True
+    wanted = set(rows.tolist())
+    known = [s.example for s in scan.sample if s.row in wanted][:200]
+    texts = [e.prompt[-1].content if column == 0 else e.completions[column - 1] for e in known]
+    wide = [text.rstrip() for text in texts if text.rstrip() and ord(text.rstrip()[-1]) >= LETTERS]
+    # scripts without blanks: the last characters are many, as inside a sentence
+    return len(wide) > 0.5 * max(1, len(texts)) and len({t[-1] for t in wide}) > 0.5 * len(wide)

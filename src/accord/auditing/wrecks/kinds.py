@@ -1,0 +1,104 @@
+"""The kinds of wrecks in one table: sign, mend, words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from accord.auditing.wrecks.characters import (
+    blank,
+    homoglyphs,
+    invisible,
+    mend_blanks,
+    mend_homoglyphs,
+    mend_unseen,
+    watermark,
+)
+from accord.auditing.wrecks.context import Asked
+from accord.auditing.wrecks.encoded import (
+    doubled_json,
+    escapes,
+    mend_escapes,
+    mend_json,
+    mend_page,
+    page_escapes,
+)
+from accord.auditing.wrecks.mojibake import mend_mojibake, mojibake
+from accord.auditing.wrecks.placeholders import placeholder
+from accord.auditing.wrecks.whole import Hit, error, moderation, sentinel
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of wreck."""
+
+    find: Callable[[str, Asked], Hit | None]
+    title: str
+    what: str  # verb and object, behind "12 of 400 chosen"
+    mend: Callable[[str], str] | None = None
+
+
+# In this order: the first of the whole-text kinds names a text, and the others are not looked for.
+WHOLE = {
+    "blank": Kind(blank, "Texts that nobody sees", "hold nothing that can be seen"),
+    "sentinel": Kind(sentinel, "A missing value as text", "are a missing value written out"),
+    "moderation": Kind(moderation, "Notices of a moderation layer", "are a moderation notice"),
+    "error": Kind(error, "Errors of a program as text", "are an error message"),
+    "placeholder": Kind(placeholder, "Places never filled in", "hold a place never filled in"),
+}
+PARTS = {
+    "invisible": Kind(
+        invisible, "Characters that nobody sees", "hold characters that nobody sees", mend_unseen
+    ),
+    "json": Kind(doubled_json, "Texts inside JSON", "are JSON around the text", mend_json),
+    "html": Kind(
+        page_escapes, "Escapes and tags of a page", "hold escapes or tags of a page", mend_page
+    ),
+    "mojibake": Kind(
+        mojibake, "Text in a wrong code page", "were read in a wrong code page", mend_mojibake
+    ),
+    "escaped": Kind(
+        escapes, "Escapes written out", "hold escapes such as \\n written out", mend_escapes
+    ),
+    "watermark": Kind(
+        watermark, "A hidden pattern", "hold a pattern of odd characters", mend_blanks
+    ),
+    "homoglyphs": Kind(
+        homoglyphs,
+        "Letters of another script",
+        "hold words with letters of another script",
+        mend_homoglyphs,
+    ),
+}
+KINDS = WHOLE | PARTS
+BITS = {name: 1 << at for at, name in enumerate(KINDS)}
+
+
+def find_wrecks(text: str, asked: Asked) -> Iterator[tuple[str, Hit]]:
+    """Yield (kind, sign) of a text; at most one of the kinds that are a whole text."""
+    for name, kind in WHOLE.items():
+        hit = kind.find(text, asked)
+        if hit is not None:
+            yield name, hit
+            if hit.sure:
+                return
+            break
+    for name, kind in PARTS.items():
+        hit = kind.find(text, asked)
+        if hit is not None:
+            yield name, hit
+
+
+MENDS = tuple(PARTS)  # every kind that is a part of a text can be mended
+
+
+def mend_text(text: str, name: str, asked: Asked) -> str:
+    """Mend a text that has the sign of a kind; any other text stays as it is.
+
+    A mend that leaves nothing to be seen is none: such a row is dropped, not mended.
+    """
+    kind = KINDS[name]
+    if kind.mend is None or kind.find(text, asked) is None:
+        return text
+    mended = kind.mend(text)
+    return mended if mended.strip() else text
