@@ -84,6 +84,14 @@ THRESHOLDS = {
         0.05,
         "share of pairs that differ in it; under it the rule touches too few pairs to be learnt",
     ),
+    "signature": Threshold(
+        0.03,
+        "share of one side with a mark that the other lacks; published sets have up to .028 (“I have"
+        " no comment.”) and .006 of anything else",
+    ),
+    "signature_ratio": Threshold(
+        20.0, "times as often on one side as on the other: exclusive, as no topic or style is"
+    ),
     "noise": Threshold(
         0.10,
         "upper half of what careful annotation shows; label smoothing pays from about here"
