@@ -31,9 +31,7 @@ class Candidate:
     label: bool
 
 
-def edge_candidates(
-    documents: Documents, where: str, level: str
-) -> tuple[list[Candidate], int]:
+def edge_candidates(documents: Documents, where: str, level: str) -> tuple[list[Candidate], int]:
     """Count the first (or last) 1 to 8 tokens of all answers at a level.
 
     Returns:
@@ -165,8 +163,9 @@ def grow(pattern: Pattern, texts: Iterable[str]) -> Pattern:
         return pattern
     key = list(pattern.tokens)
     while pattern.where != "ending" and len(key) < LONGEST:
-        token = _agreed([each[at + len(key)] for each, at in places if at + len(key) < len(each)],
-                        len(places))
+        token = _agreed(
+            [each[at + len(key)] for each, at in places if at + len(key) < len(each)], len(places)
+        )
         if token is None:
             break
         places = [(e, at) for e, at in places if e[at + len(key) : at + len(key) + 1] == [token]]

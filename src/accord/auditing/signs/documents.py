@@ -31,9 +31,7 @@ class Documents:
     def pick(self, keep: np.ndarray) -> Documents:
         """Return the documents at some positions, [m]; both answers of a pair must be kept."""
         texts = [self.texts[at] for at in keep.tolist()]
-        return Documents(
-            texts, self.labels[keep], self.groups[keep], self.rows[keep], self.paired
-        )
+        return Documents(texts, self.labels[keep], self.groups[keep], self.rows[keep], self.paired)
 
     def without(self, clean: Callable[[str], str]) -> Documents:
         """Return the documents with each text cleaned."""

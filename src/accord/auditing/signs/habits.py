@@ -26,6 +26,8 @@ class Habit:
     without: Callable[[str], str]
     # Anywhere in the text: a longer answer has more of it, so it counts only where it is exclusive.
     anywhere: bool = False
+    # The content may ask for it: in truthfulqa 5 % of desirable answers ask back, and .1 % of others
+    content: bool = False
 
 
 def _letters(text: str) -> str:
@@ -153,7 +155,8 @@ HABITS = (
     Habit(
         "shortcuts.punctuation", "end with an exclamation mark", _ends("!", "！"), _strip_end
     ),
-    Habit("shortcuts.punctuation", "end with a question mark", _ends("?", "？"), _strip_end),
+    Habit("shortcuts.punctuation", "end with a question mark", _ends("?", "？"), _strip_end,
+          content=True),
     Habit("shortcuts.punctuation", "end with an ellipsis", _ends("...", "…"), _strip_end),
     Habit(
         "shortcuts.punctuation", "end with a full stop",

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accord.auditing.signs.candidates import (
-    Candidate,
-    edge_candidates,
-    grow,
-    phrase_candidates,
-)
+from accord.auditing.signs.candidates import Candidate, edge_candidates, grow, phrase_candidates
 from accord.auditing.signs.documents import Contrast, Documents, contrast, spread, subset
 from accord.auditing.signs.habits import HABITS, STOPS, Habit
 from accord.auditing.signs.pattern import LEVELS, READ, Pattern, example
@@ -59,9 +54,7 @@ def search(documents: Documents, seed: int) -> list[Signature]:
     return found
 
 
-def _strongest(
-    small: Documents, documents: Documents, refused: set[Pattern]
-) -> Signature | None:
+def _strongest(small: Documents, documents: Documents, refused: set[Pattern]) -> Signature | None:
     """Return the strongest candidate that is a signature."""
     candidates, tried = _candidates(small)
     level = ALPHA / (tried + len(HABITS))
@@ -142,7 +135,7 @@ def _test_habit(habit: Habit, documents: Documents, level: float) -> Signature |
     has = documents.holds(habit.has)
     found = contrast(has, documents)
     # An answer that is longer has more of everything, so a habit of the inside must be exclusive.
-    verdict = _verdict(found, level, added=True, exclusive_only=habit.anywhere)
+    verdict = _verdict(found, level, not habit.content, habit.anywhere)
     if verdict is None:
         return None
     return Signature(
@@ -189,11 +182,7 @@ def _test_pattern(pattern: Pattern, documents: Documents, level: float) -> Signa
 
 
 def _verdict(
-    found: Contrast,
-    level: float,
-    added: bool,
-    exclusive_only: bool = False,
-    stock: bool = False,
+    found: Contrast, level: float, added: bool, exclusive_only: bool = False, stock: bool = False
 ) -> str | None:
     """Judge a property of one side by its share, its exclusiveness, and whether it was added."""
     if found.p > level or found.share < limit("signature"):
