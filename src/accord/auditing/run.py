@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from accord.auditing.causes import Cause
 from accord.auditing.checks import (
     belonging,
     diversity,
@@ -22,11 +23,13 @@ from accord.auditing.checks import (
     numbers,
     shortcuts,
     two_files,
+    words,
     wrecks,
 )
 from accord.auditing.checks.marks import mark_findings
 from accord.auditing.checks.probes import Probes, probe
 from accord.auditing.checks.signatures import signature_findings
+from accord.auditing.checks.symptoms import with_symptoms
 from accord.auditing.findings import AuditFinding, Place, by_severity
 from accord.auditing.fix import Cleaned, Options, check_options, fix
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
@@ -207,18 +210,19 @@ def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFindi
     found, causes = wrecks.wreck_findings(scan)
     more, signatures = signature_findings(scan, causes, seed)
     causes = [*causes, *signatures]
-    probes = probe(scan, seed) if sample_probes and scan.kind != "demonstrations" else None
+    probed = sample_probes and scan.kind != "demonstrations"
+    probes = probe(scan, causes, seed) if probed else None
     found += [
         *more,
         *_of_rows(scan),
         *ids.id_findings(scan),
         *mark_findings(scan.tables.marks, scan.at, scan.noun),
         *belonging.belonging_findings(scan, seed),
-        *_of_shortcuts(scan, probes),
+        *_of_shortcuts(scan, probes, causes),
         *_of_labels(scan, probes),
         *_of_amount(scan, probes, seed),
     ]
-    return found, probes
+    return with_symptoms(found, scan, causes), probes
 
 
 def _of_rows(scan: Scan) -> list[AuditFinding]:
@@ -236,13 +240,14 @@ def _of_rows(scan: Scan) -> list[AuditFinding]:
     return [finding for finding in found if finding is not None]
 
 
-def _of_shortcuts(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
+def _of_shortcuts(scan: Scan, probes: Probes | None, causes: Sequence[Cause]) -> list[AuditFinding]:
     return [
         shortcuts.language_finding(scan),
-        *shortcuts.rule_findings(scan),
+        *words.name_once(
+            [*shortcuts.rule_findings(scan, causes), *words.probe_findings(scan, probes, causes)]
+        ),
         *shortcuts.side_findings(scan),
         *shortcuts.column_findings(scan),
-        *shortcuts.probe_findings(scan, probes),
     ]
 
 

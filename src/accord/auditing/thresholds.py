@@ -84,6 +84,25 @@ THRESHOLDS = {
         0.05,
         "share of pairs that differ in it; under it the rule touches too few pairs to be learnt",
     ),
+    "signature": Threshold(
+        0.03,
+        "share of one side with a mark that the other lacks; published sets have up to .028 (“I have"
+        " no comment.”) and .006 of anything else",
+    ),
+    "signature_ratio": Threshold(
+        20.0, "times as often on one side as on the other: exclusive, as no topic or style is"
+    ),
+    "words_perfect": Threshold(
+        0.95,
+        "accuracy of words alone; human or judge labels reach .62 to .75 on published sets, and no"
+        " preference that depends on the prompt lets words without it decide 19 of 20 pairs",
+    ),
+    "words_perfect_low": Threshold(0.90, "lower end of its interval: some 60 rows show it"),
+    "beyond": Threshold(
+        0.25,
+        "share of what a rule predicts that stronger rules must leave to it, in log loss; under a"
+        " quarter it is their symptom",
+    ),
     "noise": Threshold(
         0.10,
         "upper half of what careful annotation shows; label smoothing pays from about here"

@@ -12,11 +12,14 @@ learned nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
+from accord.auditing.causes import Cause
+from accord.auditing.cleansed import Cleansed, cleanse
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan
 from accord.evaluate.auc import auc_estimate
@@ -55,12 +58,12 @@ class Probes:
     paired: bool
 
 
-def probe(scan: Scan, seed: int = 0) -> Probes | None:
-    """Fit the probes on the scan's sample. Return None if there are too few prompts for folds, or
-    only one label.
+def probe(scan: Scan, causes: Sequence[Cause] = (), seed: int = 0) -> Probes | None:
+    """Fit the probes on the scan's sample, without the causes that have been named. Return None if
+    there are too few prompts for folds, or only one label.
     """
-    rows = scan.sample_rows
-    groups = scan.groups[rows]
+    view = cleanse(scan, causes)
+    rows, groups = view.rows, view.groups
     labels = (
         np.random.Generator(np.random.Philox(key=[seed, 2])).random(len(rows)) < 0.5
         if scan.paired
@@ -69,8 +72,8 @@ def probe(scan: Scan, seed: int = 0) -> Probes | None:
     if len(np.unique(groups)) < 4 * FOLDS or min(labels.sum(), (~labels).sum()) < 2 * FOLDS:
         return None
     folds = fold_of(groups, seed)
-    length = sparse.csr_matrix(_oriented(_length(scan.features[rows]), labels, scan.paired))
-    words = word_table(scan)
+    length = sparse.csr_matrix(_oriented(_length(view.features), labels, scan.paired))
+    words = word_table(view)
     words = (sparse.diags(np.where(labels, 1.0, -1.0)) @ words if scan.paired else words).tocsr()
     # columns without an entry have no weight, and cost time
     words = words[:, np.unique(words.indices)]
@@ -116,7 +119,7 @@ class _Fits:
             train, test = self.folds != fold, self.folds == fold
             train = train if keep is None else train & keep
             if test.any() and len(np.unique(self.labels[train])) == 2:
-                fit = _fit(table[train], self.labels[train], strength, self.intercept)
+                fit = fit_linear(table[train], self.labels[train], strength, self.intercept)
                 odds[test] = fit.decision_function(table[test])
         return np.where(self.labels, odds, -odds)
 
@@ -124,7 +127,8 @@ class _Fits:
         return float(np.logaddexp(0, -self.margins(table, strength)).mean())
 
 
-def _fit(table, labels, strength: float, intercept: bool):
+def fit_linear(table, labels, strength: float, intercept: bool):
+    """Fit a logistic regression with an L2 penalty of 1/strength."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300, tol=1e-3).fit(
@@ -132,8 +136,8 @@ def _fit(table, labels, strength: float, intercept: bool):
     )
 
 
-def word_table(scan: Scan) -> sparse.csr_matrix:
-    """Hash 1- and 2-grams of sampled answers, [n, HASHED]; a pair is chosen minus rejected."""
+def word_table(view: Cleansed) -> sparse.csr_matrix:
+    """Hash 1- and 2-grams of answers, [n, HASHED]; a pair is chosen minus rejected."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hasher = HashingVectorizer(
@@ -144,12 +148,9 @@ def word_table(scan: Scan) -> sparse.csr_matrix:
         norm="l2",
         alternate_sign=False,
     )
-    sides = [
-        [each.example.completions[side][:READ] for each in scan.sample]
-        for side in range(2 if scan.paired else 1)
-    ]
+    sides = [[text[:READ] for text in side] for side in zip(*view.texts, strict=True)]
     first = hasher.transform(sides[0])
-    return first - hasher.transform(sides[1]) if scan.paired else first
+    return first - hasher.transform(sides[1]) if len(sides) == 2 else first
 
 
 def _length(features: np.ndarray) -> np.ndarray:

@@ -4,26 +4,36 @@ words alone, or a model's name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 
+from accord.auditing.causes import Cause
 from accord.auditing.checks.integrity import places
-from accord.auditing.checks.probes import Probes, length_share
-from accord.auditing.findings import AuditFinding, percent
+from accord.auditing.cleansed import Cleansed, cleanse
+from accord.auditing.findings import RANK, AuditFinding, percent
 from accord.auditing.measure import FEATURES
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.evaluate.auc import auc_estimate
 from accord.evaluate.intervals import Estimate, accuracy, clopper_pearson
 
+LENGTHS = frozenset(("shortcuts.characters", "shortcuts.words", "shortcuts.lines"))
 ALL = 200_000  # rows that one-feature rules are scored on at most: the interval is ±.002 then
 
 
-def _is_strong(score: Estimate) -> bool:
+def is_strong(score: Estimate) -> bool:
     """Tell whether a rule is right more often than a shortcut may be, and than chance: some twenty
     rules are tried on one file, so one of them is above .65 in 32 rows without any reason. One and
     a half times the interval's half is three standard errors.
     """
     return score.value > limit("shortcut") and score.value - 1.5 * (score.value - score.low) > 0.5
+
+
+def is_raised(rule: dict) -> bool:
+    """Tell whether a rule is strong enough to be a warning."""
+    return rule["score"].low > limit("shortcut_unfit") or is_strong(rule["score"])
 
 
 def rules(scan: Scan) -> list[dict]:
@@ -39,13 +49,17 @@ def rules(scan: Scan) -> list[dict]:
         else np.sort(np.random.Generator(np.random.Philox(key=[0, 6])).permutation(len(scan))[:ALL])
     )
     groups = scan.groups[rows].tolist()
+    return _rules(scan.features[rows], scan.desirable[rows], groups, scan.paired)
+
+
+def _rules(
+    features: np.ndarray, desirable: np.ndarray, groups: list[int], paired: bool
+) -> list[dict]:
     out = []
     for at, name in enumerate(FEATURES):
-        values = scan.features[rows, :, at].astype(np.float64)
+        values = features[:, :, at].astype(np.float64)
         found = (
-            _pair_rule(values, groups)
-            if scan.paired
-            else _label_rule(values[:, 0], scan.desirable[rows], groups)
+            _pair_rule(values, groups) if paired else _label_rule(values[:, 0], desirable, groups)
         )
         out.append({"feature": name, **found})
     return out
@@ -82,12 +96,31 @@ def _label_rule(values: np.ndarray, desirable: np.ndarray, groups: list[int]) ->
     }
 
 
-def rule_findings(scan: Scan) -> list[AuditFinding]:
-    """Build one finding per feature that predicts the label, and one for the other features."""
+def cleansed_rules(scan: Scan, view: Cleansed) -> list[dict]:
+    """Score each feature's rule on the sampled rows without the causes."""
+    return _rules(view.features, scan.desirable[view.rows], view.groups.tolist(), scan.paired)
+
+
+def rule_findings(scan: Scan, causes: Sequence[Cause] = ()) -> list[AuditFinding]:
+    """Build one finding per feature that predicts the label, and one for the other features.
+
+    With causes, the rules are scored on the sampled texts without them. A rule that the strongest
+    ones explain is named as their symptom.
+    """
     if scan.kind == "demonstrations":
         return []
-    table = rules(scan)
-    found = [finding for rule in table if (finding := _rule_finding(scan, rule))]
+    features, rows = scan.features, np.arange(len(scan))
+    if causes and scan.sample:
+        view = cleanse(scan, causes)
+        if not len(view.rows):
+            return []
+        features, rows = view.features, view.rows
+        table = cleansed_rules(scan, view)
+    else:
+        table = rules(scan)
+    data = _Rows(features, rows)
+    found = [finding for rule in table if (finding := _rule_finding(scan, rule, data))]
+    found = _one_name_each(scan, found, data)
     best = max(table, key=lambda rule: rule["score"].value)
     says = (
         f"best of {len(table)} one-feature rules: {best['direction']} {best['feature']},"
@@ -105,13 +138,85 @@ def rule_findings(scan: Scan) -> list[AuditFinding]:
     ]
 
 
-def _rule_finding(scan: Scan, rule: dict) -> AuditFinding | None:
+@dataclass(frozen=True)
+class _Rows:
+    """The rows that the rules are scored on."""
+
+    features: np.ndarray  # [n, S, F]
+    rows: np.ndarray  # [n] rows of the scan
+
+
+def _one_name_each(scan: Scan, found: list[AuditFinding], data: _Rows) -> list[AuditFinding]:
+    """Mark the rules that add next to nothing to stronger ones: such a rule is their symptom."""
+    order = sorted(found, key=lambda each: (RANK[each.verdict], -each.evidence["score"]["value"]))
+    if len(order) < 2:
+        return found
+    desirable = scan.desirable[data.rows]
+    column = {each.check: _signal(data, each.check, scan.paired) for each in order}
+    named = [order[0].check]
+    marked = {}
+    for each in order[1:]:
+        before = _loss([column[name] for name in named], desirable, scan.paired)
+        alone = _loss([], desirable, scan.paired) - _loss(
+            [column[each.check]], desirable, scan.paired
+        )
+        both = [column[name] for name in (*named, each.check)]
+        beyond = before - _loss(both, desirable, scan.paired)
+        lengths = each.check in LENGTHS and not LENGTHS.isdisjoint(named)
+        if lengths or beyond < limit("beyond") * max(alone, 1e-9):
+            by = next((n for n in named if n in LENGTHS), named[0]) if lengths else named[0]
+            marked[each.check] = explained(each, by)
+        else:
+            named.append(each.check)
+    return [marked.get(each.check, each) for each in found]
+
+
+def explained(finding: AuditFinding, check: str) -> AuditFinding:
+    """Mark a finding as the symptom of another."""
+    return replace(
+        finding,
+        verdict="note" if RANK[finding.verdict] < RANK["note"] else finding.verdict,
+        says=f"{finding.says}; explained by {check}",
+        explained_by=check,
+        command="",
+    )
+
+
+def _signal(data: _Rows, check: str, paired: bool) -> np.ndarray:
+    """Return a feature as a column for a regression, [n]; counts are on a logarithmic scale."""
+    name = check.removeprefix("shortcuts.").replace("_", " ")
+    at = next(i for i, feature in enumerate(FEATURES) if feature.replace("_", " ") == name)
+    values = np.log1p(data.features[:, :, at].astype(np.float64))
+    signal = values[:, 0] - values[:, 1] if paired else values[:, 0]
+    return signal / max(1e-9, float(signal.std()))
+
+
+def _loss(columns: list[np.ndarray], desirable: np.ndarray, paired: bool) -> float:
+    """Compute the log loss per row of a logistic regression on these columns."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+
+    if not columns:
+        share = 0.5 if paired else float(np.clip(desirable.mean(), 1e-6, 1 - 1e-6))
+        return float(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    table = np.stack(columns, 1)
+    labels = desirable
+    if paired:  # each pair both ways round, so that there are two classes
+        table = np.concatenate([table, -table])
+        labels = np.arange(len(table)) < len(table) // 2
+    if labels.all() or not labels.any():
+        return 0.0
+    fit = LogisticRegression(C=100.0, fit_intercept=not paired, max_iter=200).fit(table, labels)
+    return float(log_loss(labels, fit.predict_proba(table)[:, 1]))
+
+
+def _rule_finding(scan: Scan, rule: dict, data: _Rows) -> AuditFinding | None:
     score, among = rule["score"], rule["among"]
     verdict = (
         "refused"
         if score.low > limit("shortcut_unfit")
         else "warning"
-        if _is_strong(score)
+        if is_strong(score)
         else None
     )
     if verdict is None and score.low > limit("shortcut_note"):
@@ -138,7 +243,7 @@ def _rule_finding(scan: Scan, rule: dict) -> AuditFinding | None:
             "among": as_dict(among),
             "direction": rule["direction"],
         },
-        _remedy(rule["feature"]),
+        remedy(rule["feature"]),
         title=f"Shortcut: {rule['feature']}",
         command=_command(rule["feature"], scan, verdict),
         why=(
@@ -146,21 +251,22 @@ def _rule_finding(scan: Scan, rule: dict) -> AuditFinding | None:
             " better."
         ),
         harm=2 * (score.value - 0.5),
-        places=places(scan, _examples(scan, rule), f"the {scan.noun[:-1]} follows the rule"),
+        places=places(scan, _examples(scan, rule, data), f"the {scan.noun[:-1]} follows the rule"),
     )
 
 
-def _examples(scan: Scan, rule: dict) -> np.ndarray:
-    values = scan.features[:, :, FEATURES.index(rule["feature"])]
+def _examples(scan: Scan, rule: dict, data: _Rows) -> np.ndarray:
+    values = data.features[:, :, FEATURES.index(rule["feature"])]
     ahead = (
         values[:, 0] - values[:, 1]
         if scan.paired
-        else values[:, 0] * np.where(scan.desirable, 1, -1)
+        else values[:, 0] * np.where(scan.desirable[data.rows], 1, -1)
     )
-    return np.argsort(ahead if rule["direction"] == "less" else -ahead, kind="stable")[:2]
+    order = np.argsort(ahead if rule["direction"] == "less" else -ahead, kind="stable")
+    return data.rows[order[:2]]
 
 
-def _remedy(feature: str) -> str:
+def remedy(feature: str) -> str:
     if feature in ("characters", "words", "lines"):
         return (
             "balance the lengths, or use an objective that normalises length (simpo, or ipo with"
@@ -200,7 +306,7 @@ def side_findings(scan: Scan) -> list[AuditFinding]:
         )
         verdict = (
             "warning"
-            if _is_strong(score)
+            if is_strong(score)
             else "note"
             if score.low > limit("shortcut_note")
             else "ok"
@@ -255,7 +361,7 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
         )
         verdict = (
             "warning"
-            if _is_strong(score)
+            if is_strong(score)
             else "note"
             if score.low > limit("shortcut_note")
             else "ok"
@@ -291,67 +397,6 @@ def _shares(codes: np.ndarray, good: np.ndarray, size: int) -> np.ndarray:
     rows.
     """
     return (np.bincount(codes[good], minlength=size) + 1) / (np.bincount(codes, minlength=size) + 2)
-
-
-def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
-    """Report the accuracy of length alone and of words alone on unseen prompts."""
-    if probes is None:
-        return []
-    length, words = probes.length.accuracy, probes.words.accuracy
-    share = length_share(probes)
-    verdict = (
-        "warning" if _is_strong(length) else "note" if length.low > limit("shortcut_note") else "ok"
-    )
-    sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
-    # labelled rows: a plain accuracy would be the class balance
-    figure = "" if scan.paired else ", area under the curve"
-    part = (
-        f"; {percent(share.value)} ({percent(share.low)} to {percent(share.high)}) of what words"
-        " predict is length"
-        if share
-        else ""
-    )
-    return [
-        AuditFinding(
-            "shortcuts.length",
-            verdict,
-            f"a classifier on length alone, cross-fitted by prompt{figure}:"
-            f" {length}{sampled}{part}",
-            {"accuracy": as_dict(length), "share_of_signal": share and as_dict(share)},
-            (
-                (
-                    _remedy("characters")
-                    if scan.paired
-                    else "label rows of every length, or cut long ones"
-                )
-                if verdict != "ok"
-                else ""
-            ),
-            title="Length decides",
-            why=(
-                "Length is the shortcut that preference training takes first; answers grow without"
-                " getting better."
-            ),
-            command="--fix OUT --balance-length" if verdict == "warning" and scan.paired else "",
-            harm=max(0.0, 2 * (length.value - 0.5)),
-        ),
-        AuditFinding(
-            "shortcuts.ngrams",
-            "ok" if words.low > 0.5 else "note",
-            f"a linear probe on word 1- and 2-grams, cross-fitted by prompt{figure}:"
-            f" {words}{sampled}",
-            {"accuracy": as_dict(words)},
-            (
-                ""
-                if words.low > 0.5
-                else (
-                    "more pairs, or cleaner ones: no pattern of words carries over to other prompts"
-                )
-            ),
-            title="What words predict",
-            why="The signal that the simplest of models finds; a language model should find more.",
-        ),
-    ]
 
 
 def language_finding(scan: Scan) -> AuditFinding:

@@ -1,18 +1,143 @@
-"""What stands in one side's answers and not in the other's: first and last characters and words,
-marks, phrases, dates.
+"""Signatures of a side: what its answers have and the other side's have not, at their beginning, at
+their end or inside: marks, phrases, stamps, capitals, punctuation, quotation marks, blanks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from accord.auditing.causes import Cause
-from accord.auditing.findings import AuditFinding
+from accord.auditing.checks.integrity import places
+from accord.auditing.cleansed import left_out, without_all
+from accord.auditing.findings import RANK, AuditFinding, percent
 from accord.auditing.scan import Scan
+from accord.auditing.signs.documents import Documents
+from accord.auditing.signs.search import Signature, search
+from accord.errors import printable, shorten
+
+FEWEST = 20  # rows under which no signature is distinguishable from chance
+SHOWN = 80  # characters of a signature in a finding
+
+TITLES = {
+    "beginning": "beginnings of answers",
+    "ending": "ends of answers",
+    "phrase": "a phrase",
+    "dates": "a date or a stamp",
+    "capitals": "capitals",
+    "punctuation": "punctuation",
+    "quotes": "quotation marks",
+    "think": "a block in tags",
+    "blanks": "blanks",
+}
 
 
 def signature_findings(
     scan: Scan, causes: Sequence[Cause], seed: int
 ) -> tuple[list[AuditFinding], list[Cause]]:
-    """Find signatures of a side that `causes` do not explain, and say what each explains."""
-    return [], []
+    """Find signatures of a side that `causes` do not explain, and return what each explains."""
+    documents = _documents(scan, causes)
+    if documents is None:
+        return [], []
+    found = search(documents, seed)
+    by_check: dict[str, list[Signature]] = {}
+    for each in found:
+        by_check.setdefault(each.check, []).append(each)
+    findings = [_finding(scan, check, group) for check, group in by_check.items()]
+    by_name = {finding.check: finding for finding in findings}
+    return findings, [_cause(scan, by_name[c], group) for c, group in by_check.items()]
+
+
+def _documents(scan: Scan, causes: Sequence[Cause]) -> Documents | None:
+    """Build the documents from the sample, without the causes that are known."""
+    if scan.kind == "demonstrations":
+        return None
+    dropped = left_out(scan, causes)
+    kept = [each for each in scan.sample if not dropped[each.row]]
+    if len(kept) < FEWEST:
+        return None
+    clean = without_all(causes)
+    rows = np.array([each.row for each in kept], np.int64)
+    if scan.paired:
+        texts = [clean(each.example.completions[side]) for side in (0, 1) for each in kept]
+        labels = np.arange(len(texts)) < len(rows)
+        rows = np.concatenate([rows, rows])
+    else:
+        texts = [clean(each.example.completions[0]) for each in kept]
+        labels = scan.desirable[rows]
+        if min(labels.sum(), (~labels).sum()) < FEWEST // 2:
+            return None
+    return Documents(texts, labels, scan.groups[rows], rows, scan.paired)
+
+
+def _finding(scan: Scan, check: str, group: list[Signature]) -> AuditFinding:
+    worst = min(group, key=lambda each: RANK[each.verdict])
+    strongest = max(group, key=lambda each: each.contrast.score.value)
+    kind = check.split(".")[1]
+    sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
+    return AuditFinding(
+        check,
+        worst.verdict,
+        "; ".join(_says(scan, each) for each in group[:4])
+        + (f"; and {len(group) - 4} more" if len(group) > 4 else "")
+        + sampled,
+        {
+            "signatures": [
+                {
+                    "shown": printable(shorten(each.shown, 400)),
+                    "habit": each.name,
+                    "side": _side(scan, each.label),
+                    "share": each.contrast.share,
+                    "other_share": each.contrast.other,
+                    "count": each.contrast.count,
+                    "other_count": each.contrast.other_count,
+                    "score": each.contrast.score.as_dict(),
+                    "p": each.contrast.p,
+                }
+                for each in group
+            ]
+        },
+        "take it out of the texts, or give both sides the same; then audit again",
+        title=f"Shortcut: {TITLES[kind]}",
+        why=(
+            "The model can lower its loss by learning this mark of a side instead of what makes an"
+            " answer better."
+        ),
+        harm=max(0.0, 2 * (strongest.contrast.score.value - 0.5)),
+        places=places(scan, strongest.rows, f"the {_side(scan, strongest.label)} answer has it"),
+    )
+
+
+def _says(scan: Scan, each: Signature) -> str:
+    found = each.contrast
+    where = {"shortcuts.beginning": "begin with ", "shortcuts.ending": "end with "}.get(
+        each.check, "have "
+    )
+    what = each.name or where + f"“{printable(shorten(each.shown, SHOWN))}”"
+    return (
+        f"{found.count:,} {_side(scan, each.label)} answers ({percent(found.share)}) {what},"
+        f" and {found.other_count:,} {_side(scan, not each.label)} ones ({percent(found.other)})"
+    )
+
+
+def _side(scan: Scan, label: bool) -> str:
+    if scan.paired:
+        return "chosen" if label else "rejected"
+    return "desirable" if label else "undesirable"
+
+
+def _cause(scan: Scan, finding: AuditFinding, group: list[Signature]) -> Cause:
+    rows = np.zeros(len(scan), bool)
+    for each in group:
+        rows[each.rows] = True
+    return Cause(finding.check, finding.title, rows, _chain([each.without for each in group]))
+
+
+def _chain(steps: list[Callable[[str], str]]) -> Callable[[str], str]:
+    def clean(text: str) -> str:
+        for step in steps:
+            text = step(text)
+        return text
+
+    return clean
