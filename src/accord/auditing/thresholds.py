@@ -95,6 +95,15 @@ THRESHOLDS = {
         "share of scored pairs whose score says the opposite, above which the columns are"
         " exchanged",
     ),
+    "judge": Threshold(
+        0.05,
+        "share of pairs against which a score may go and still have made the labels: 4 % in"
+        " UltraFeedback",
+    ),
+    "proxy": Threshold(
+        0.02,
+        "share of pairs against which a number without a claim may go and still decide the label",
+    ),
     "near_tie": Threshold(
         0.5,
         "score gap under which a reward model's or judge's order is chance (the project's lesson)",
