@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from accord.auditing.checks.integrity import places
-from accord.auditing.checks.parts import Part, groupings, turned_part
+from accord.auditing.checks.parts import INSIDE, OUTSIDE, Part, groupings, turned_part
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
@@ -182,12 +182,12 @@ def _pair_finding(scan: Scan, each: Against, judge: str) -> AuditFinding | None:
     share = bounded_mean(each.against.astype(float), clusters=scan.groups[each.rows].tolist())
     part = turned_part(scan, each.rows, each.against)
     against = each.against
-    if part is None and not each.claims:
-        # without a claim the number may count either way: the other way round is tried as well
-        part = turned_part(scan, each.rows, ~each.against)
-        against = ~each.against if part else against
-    if part is None and not each.claims:
-        return _proxy(scan, each, share)
+    if not each.claims:
+        # without a claim the number may count either way, and must decide nearly every label
+        part = part or turned_part(scan, each.rows, ~each.against)
+        if part is None or each.signed or not part.decides:
+            return _proxy(scan, each, share)
+        against = each.against if each.against[part.inside].mean() > 0.5 else ~each.against
     verdict, says = _judged(each, share, part)
     if judge and verdict in ("warning", "refused") and not each.signed:
         verdict, says = "note", f"{says}; {judge} go with the labels, so this is another opinion"
@@ -311,9 +311,17 @@ def _part_of_labelled(
         for high in (values > cut, values >= cut):
             against = high != good
             for each in (against,) if claims else (against, ~against):
-                if (part := turned_part(scan, rows, each)) is not None:
+                part = turned_part(scan, rows, each)
+                if part is not None and (claims or part.decides):
                     found.append((part.share_in - part.share_out, part))
-    return max(found, key=lambda each: each[0])[1] if found else None
+    if not found:
+        return None
+    part = max(found, key=lambda each: each[0])[1]
+    # Rows in order of their labels would make a part of any number: it must order the answers on
+    # both sides of the border, one way here and the other way there.
+    sides = [auc(values[here & good], values[here & ~good]) for here in (part.inside, ~part.inside)]
+    turned = min(sides) <= OUTSIDE and max(sides) >= INSIDE
+    return part if turned and not (claims and sides[0] > sides[1]) else None
 
 
 def _within(scan: Scan, rows: np.ndarray, values: np.ndarray, good: np.ndarray) -> float:

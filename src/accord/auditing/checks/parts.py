@@ -17,6 +17,9 @@ from accord.errors import printable, shorten
 
 FEWEST = 10  # rows of a part
 INSIDE, OUTSIDE = 0.7, 0.3  # shares against the label, in the part and in the rest
+# What makes no claim to know better must decide nearly every label: a share of lists may be chosen
+# more in one source and less in another, and be right in both.
+NEARLY_ALL = 0.95
 # Log-likelihood ratio beyond the logarithm of the number of parts tried: e^-7 is one in a thousand.
 SURE = 7.0
 
@@ -29,6 +32,11 @@ class Part:
     inside: np.ndarray  # [n] bool, of the rows that were looked at
     share_in: float  # share against the label, in the part
     share_out: float  # and outside of it
+
+    @property
+    def decides(self) -> bool:
+        """Tell whether nearly every label on both sides of the border goes with it."""
+        return self.share_in >= NEARLY_ALL and self.share_out <= 1 - NEARLY_ALL
 
     def as_dict(self) -> dict:
         return {
