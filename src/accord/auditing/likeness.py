@@ -101,6 +101,16 @@ class Likeness:
         """
         return self._only(self.half), self._only(~self.half)
 
+    def of_rows(self, rows: np.ndarray) -> Likeness:
+        """Return the likeness of some rows alone; the prompts to compare with stay the file's."""
+        return Likeness(
+            self.prompts[rows],
+            self.answers[rows],
+            self.half,
+            self.groups[rows],
+            self.compared[rows],
+        )
+
     def _only(self, keep: np.ndarray) -> Likeness:
         mask = sparse.diags(keep.astype(np.float64))
         prompts = (self.prompts @ mask).tocsr()
