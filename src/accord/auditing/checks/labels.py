@@ -8,6 +8,7 @@ import numpy as np
 
 from accord.auditing.checks.integrity import places
 from accord.auditing.checks.noise import flipped_share
+from accord.auditing.checks.parts import turned_part
 from accord.auditing.checks.probes import Probes
 from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, grade, out_of, percent
@@ -135,12 +136,13 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
         if n
         else Estimate(0.0, 0.0, 1.0, 0)
     )
-    swapped = share.value > limit("swapped")
+    swapped = share.low > limit("swapped")
+    part = turned_part(scan, rows[decided], gap[decided] < 0)
     verdict = (
         "refused"
         if swapped or share.low > limit("noise_unfit")
         else "warning"
-        if share.low > limit("noise")
+        if share.low > limit("noise") or part is not None
         else "note"
         if len(against)
         else "ok"
@@ -149,15 +151,26 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
         f"in {out_of(len(against), n, 'pairs with different scores')}, 95 % interval"
         f" {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
     )
-    if swapped:
+    if part is not None:
+        says += (
+            f": they are {percent(part.share_in)} of {part.says} and {percent(part.share_out)} of"
+            " the others: chosen and rejected look exchanged there"
+        )
+    elif swapped:
         says += ": chosen and rejected look exchanged"
     return AuditFinding(
         "labels.scores",
         verdict,
         says,
-        {"estimate": as_dict(share), "swapped": swapped},
+        {"estimate": as_dict(share), "swapped": swapped, "part": part and part.as_dict()},
         (
-            ("exchange the columns" if swapped else "drop them, or ask which of the two is right")
+            (
+                "exchange the sides of that part, or drop the rows"
+                if part is not None
+                else "exchange the columns"
+                if swapped
+                else "drop them, or ask which of the two is right"
+            )
             if len(against)
             else ""
         ),
@@ -167,7 +180,7 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
             " is a noise estimate."
         ),
         command=(
-            (_exchanged(scan) if swapped else "--fix OUT --drop score-conflicts")
+            (_exchanged(scan) if swapped and part is None else "--fix OUT --drop score-conflicts")
             if len(against)
             else ""
         ),
