@@ -45,31 +45,55 @@ def signatures(texts: Sequence[bytes]) -> np.ndarray:
     """Compute MinHash signatures of normalised texts, [n, BINS] uint16."""
     if not texts:
         return np.zeros((0, BINS), np.uint16)
-    lengths = np.array([len(text) for text in texts])
-    grams = _shingles(np.frombuffer(b"".join(texts), np.uint8))
-    owner = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)[: len(grams)]
-    inside = np.ones(len(grams), bool)
-    for end in np.cumsum(lengths)[:-1]:
-        inside[end - SHINGLE + 1 : end] = False  # these would reach into the next text
-    grams, owner = grams[inside], owner[inside]
-    low = np.full(len(texts) * BINS, EMPTY)
+    grams, owner, _ = shingles(texts)
+    return signatures_of(grams, owner, len(texts))
+
+
+def signatures_of(grams: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    """Compute the signatures of n texts from their shingles' hashes, [n, BINS] uint16."""
+    low = np.full(n * BINS, EMPTY)
     np.minimum.at(
         low, owner * BINS + (grams >> np.uint64(58)).astype(np.int64), grams.astype(np.uint32)
     )
     return _filled(low.reshape(-1, BINS)).astype(np.uint16)
 
 
-def _shingles(buffer: np.ndarray) -> np.ndarray:
-    """Compute a mixed 64-bit hash of each run of SHINGLE bytes, by doubling: 1, 2, 4, 8."""
-    grams, base, width = buffer.astype(np.uint64), _BASE, 1
-    while width < SHINGLE:
-        grams = grams[:-width] * base + grams[width:]
-        base, width = np.uint64(int(base) ** 2 % 2**64), 2 * width
+def shingles(
+    texts: Sequence[bytes], width: int = SHINGLE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hash every run of `width` bytes of texts that are at least so long.
+
+    Returns:
+      hashes, the number of the text of each, and where each begins in the joined texts, [m] each.
+    """
+    lengths = np.array([len(text) for text in texts])
+    grams = _hash_runs(np.frombuffer(b"".join(texts), np.uint8), width)
+    owner = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)[: len(grams)]
+    inside = np.ones(len(grams), bool)
+    for end in np.cumsum(lengths)[:-1]:
+        inside[end - width + 1 : end] = False  # these would reach into the next text
+    start = np.flatnonzero(inside)
+    return grams[start], owner[start], start
+
+
+def _hash_runs(buffer: np.ndarray, width: int) -> np.ndarray:
+    """Compute a mixed 64-bit hash of each run of `width` bytes."""
+    grams = _polynomials(buffer, width)
     grams ^= grams >> np.uint64(32)
     grams *= _MIX
     grams ^= grams >> np.uint64(29)
     grams *= _MIX
     return grams
+
+
+def _polynomials(buffer: np.ndarray, width: int) -> np.ndarray:
+    """Compute the polynomial of each run of bytes in the base, from those of its halves."""
+    if width == 1:
+        return buffer.astype(np.uint64)
+    half = width // 2
+    parts = _polynomials(buffer, half)
+    grams = parts[:-half] * np.uint64(pow(int(_BASE), half, 2**64)) + parts[half:]
+    return grams[:-1] * _BASE + buffer[width - 1 :] if width % 2 else grams
 
 
 def _filled(low: np.ndarray) -> np.ndarray:
@@ -90,17 +114,22 @@ def similarity(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return (one == two).mean(-1)
 
 
-def links(signs: np.ndarray, threshold: float, within: np.ndarray | None = None) -> np.ndarray:
+def links(
+    signs: np.ndarray, threshold: float, within: np.ndarray | None = None, band: int = ROWS
+) -> np.ndarray:
     """Find pairs (i, j) of near-duplicate rows, [m, 2]. The caller takes the transitive closure.
 
-    Rows of different `within` [n] are never compared.
+    Rows of different `within` [n] are never compared. `band` is the number of bins in a band, at
+    most 4: fewer find less similar pairs, at the price of more comparisons.
 
-    In each band, rows are sorted by their four bins. Each row is compared only with the first of
+    In each band, rows are sorted by their bins. Each row is compared only with the first of
     its run and with its neighbour, so that a thousand copies cost a thousand comparisons.
     """
     found = [np.zeros((0, 2), np.int64)]
-    for start in range(0, BINS, ROWS):
-        key = np.ascontiguousarray(signs[:, start : start + ROWS]).view(np.uint64)[:, 0]
+    for start in range(0, BINS - band + 1, band):
+        key = np.zeros(len(signs), np.uint64)
+        for column in range(start, start + band):
+            key = (key << np.uint64(16)) | signs[:, column].astype(np.uint64)
         if within is not None:
             key = (key ^ within.astype(np.uint64) * _MIX) * _BASE
         order = np.argsort(key, kind="stable")

@@ -12,10 +12,9 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +31,8 @@ from accord.auditing.columns import (
     side_numbers,
 )
 from accord.auditing.measure import counts, language
+from accord.auditing.prompts import hashes, near_prompts, prompt_arrays, prompt_text
 from accord.auditing.tables import Tables
-from accord.auditing.thresholds import limit
 from accord.data.containers import Source, locate
 from accord.data.ledger import Ledger
 from accord.data.naming import PLAIN, Naming
@@ -70,7 +69,11 @@ class Scan:
     questions: np.ndarray  # [N] uint64: hash of the normalised prompt
     answers: np.ndarray  # [N, S] uint64: hash of each answer
     folded: np.ndarray  # [N, S] uint64: hash of each answer without case and runs of blanks
-    prompt_signs: np.ndarray  # [N, BINS] uint16
+    prompt_signs: np.ndarray  # [N, BINS] uint16, without what most prompts share
+    cores: np.ndarray  # [N] bytes: words of a short prompt that are no frame; see prompts.py
+    asked: np.ndarray  # [N] uint64: hash of the last user turn's words; 0 if it is generic
+    segments: np.ndarray  # [N, SEGMENTS] uint32: sentences and lines of the last user turn
+    segment_lengths: np.ndarray  # [N, SEGMENTS] uint16: their characters
     answer_signs: np.ndarray  # [N, S, BINS] uint16
     features: np.ndarray  # [N, S, F] float32, see measure.FEATURES
     prompt_characters: np.ndarray  # [N] int64
@@ -126,7 +129,7 @@ class Scan:
         """The cluster of each row, [N]: rows with equal and near-equal prompts share one. Such rows
         are not independent.
         """
-        return minhash.near_clusters(self.questions, self.prompt_signs, limit("near_jaccard"))
+        return near_prompts(self.questions, self.prompt_signs, self.cores)
 
     @cached_property
     def sample_rows(self) -> np.ndarray:
@@ -256,21 +259,18 @@ class _Gather:
 
     def _arrays(self, examples: list[Example]) -> dict[str, np.ndarray]:
         prompts = [prompt_text(example.prompt) for example in examples]
-        normal = [minhash.normal(text) for text in prompts]
         folded = [[minhash.normal(text) for text in example.completions] for example in examples]
         sides = len(folded[0])
         flat = [text for row in folded for text in row]
         out = {
             "lines": np.array([example.origin.line for example in examples], np.int64),
-            "prompts": _hashes(_exact(example.prompt) for example in examples),
-            "questions": _hashes(normal),
+            "prompts": hashes([_exact(example.prompt) for example in examples]),
             "answers": (
-                _hashes(
-                    t.encode("utf-8", "replace") for e in examples for t in e.completions
+                hashes(
+                    [t.encode("utf-8", "replace") for e in examples for t in e.completions]
                 ).reshape(-1, sides)
             ),
-            "folded": _hashes(flat).reshape(-1, sides),
-            "prompt_signs": minhash.signatures(normal),
+            "folded": hashes(flat).reshape(-1, sides),
             "answer_signs": minhash.signatures(flat).reshape(-1, sides, minhash.BINS),
             "features": np.array(
                 [_features(e, p) for e, p in zip(examples, prompts, strict=True)], np.float32
@@ -288,6 +288,7 @@ class _Gather:
                 [side_numbers(example.extra, VOTES) for example in examples], np.float32
             ),
         }
+        out |= prompt_arrays([example.prompt for example in examples])
         return out | self._categories(examples)
 
     def _categories(self, examples: list[Example]) -> dict[str, np.ndarray]:
@@ -365,24 +366,8 @@ def _features(example: Example, prompt: str) -> list[list[float]]:
     return rows
 
 
-def prompt_text(prompt: tuple[Turn, ...]) -> str:
-    """Render a prompt as one text, to compare and to show."""
-    if len(prompt) == 1:
-        return prompt[0].content
-    return "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
-
-
 def _exact(prompt: tuple[Turn, ...]) -> bytes:
     return b"\0".join(f"{turn.role}\1{turn.content}".encode("utf-8", "replace") for turn in prompt)
-
-
-def _hashes(texts: Iterator[bytes] | list[bytes]) -> np.ndarray:
-    """Compute 64-bit hashes. The chance that any two of a million different texts share one is
-    3e-8.
-    """
-    return np.frombuffer(
-        b"".join(blake2b(text, digest_size=8).digest() for text in texts), np.uint64
-    ).copy()
 
 
 def recall(

@@ -56,6 +56,26 @@ THRESHOLDS = {
         "Jaccard similarity of character 8-grams; one word changed in a sentence of ten gives"
         " about .6",
     ),
+    "near_candidate": Threshold(
+        0.3,
+        "similarity of 6-grams from which on the words of two short prompts are compared: two slips"
+        " in 40 letters leave .49",
+    ),
+    "near_long": Threshold(
+        0.6,
+        "similarity from which on two prompts with over 200 letters of their own are near copies",
+    ),
+    "near_changed": Threshold(
+        0.12, "share of content words that may be others: one of nine, none of eight"
+    ),
+    "near_added": Threshold(0.3, "share of content words that may be added: one of four"),
+    "frame": Threshold(
+        0.03,
+        "share of a block's different prompts from which on the text that they share is a frame",
+    ),
+    "frame_of_most": Threshold(
+        0.5, "… and which is a frame also where it leaves nearly nothing of a prompt"
+    ),
     "same_answers": Threshold(
         0.9, "Jaccard similarity of the two answers of a pair: they differ in a few characters"
     ),

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from accord.auditing import minhash
 from accord.auditing.checks.integrity import SHOWN, mixed
 from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
+from accord.auditing.prompts import near_prompts
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.evaluate.intervals import Estimate, clopper_pearson
@@ -32,7 +32,8 @@ def near_leaks(scan: Scan, held_out: Scan) -> np.ndarray:
     """Mark held-out rows whose prompt falls into one cluster with a training prompt, [M] bool."""
     keys = np.concatenate([scan.questions, held_out.questions])
     signs = np.concatenate([scan.prompt_signs, held_out.prompt_signs])
-    cluster = minhash.near_clusters(keys, signs, limit("near_jaccard"))
+    cores = np.concatenate([scan.cores, held_out.cores])
+    cluster = near_prompts(keys, signs, cores)
     return np.isin(cluster[len(scan) :], cluster[: len(scan)])
 
 
