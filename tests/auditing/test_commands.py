@@ -21,8 +21,12 @@ def invoke(*arguments):
 
 @pytest.mark.parametrize(
     ("rows", "code", "verdict"),
-    [(clean(300), 0, "fit with care"), ([r | {"label": True} for r in labelled(60)], 3, "unfit")],
-    ids=["care", "unfit"],
+    [
+        (clean(300), 0, "fit"),
+        (flipped(clean(300), 0.3), 0, "fit with care"),
+        ([r | {"label": True} for r in labelled(60)], 3, "unfit"),
+    ],
+    ids=["fit", "care", "unfit"],
 )
 def test_audit_for_machines(rows, code, verdict, tmp_path):
     done = invoke("audit", write(tmp_path / "data.jsonl", rows), "--json")
@@ -44,8 +48,12 @@ def test_audit_for_people(tmp_path):
         tmp_path / "out.jsonl",
     )
     assert done.exit_code == 0, done.output
-    first = next(line for line in done.stdout.splitlines() if line)
-    assert first.startswith("FIT WITH CARE") and "why:" in done.stdout and "▸" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert (
+        last.startswith("FIT WITH CARE, small: data.jsonl, 300 pairs (")
+        and "why:" in done.stdout
+        and "▸" in done.stdout
+    )
     assert (tmp_path / "p.html").exists() and "300 rows = 300 written + 0 left out" in done.stdout
 
 
@@ -203,4 +211,6 @@ def test_advice_says_when_there_is_too_little(tiny_folder, tmp_path):
         "--model-rows",
         5,
     )
-    assert done.exit_code == 3 and "you don't have enough data: 40 rows" in done.stdout
+    assert done.exit_code == 0 and "enough data" not in done.stdout
+    assert "FIT, very small: data.jsonl, 40 pairs" in done.stdout
+    assert "Amount: 40 pairs, very small: under 200, no difference" in done.stdout

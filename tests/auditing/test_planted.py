@@ -11,6 +11,7 @@ import pytest
 from auditing.rows import BAD, GOOD, clean, flipped, labelled, scored, sentence, write
 
 from accord.auditing.advise import choose_method
+from accord.auditing.findings import AuditFinding
 from accord.auditing.run import audit
 from accord.auditing.thresholds import limit
 from accord.errors import UsageError
@@ -230,7 +231,7 @@ def _long(rows):
 
 
 def _repeats(rows):
-    return rows + rows[:10]
+    return rows + rows[:30]
 
 
 # finding -> (rows to start from, what plants the fault, verdicts that it may have)
@@ -244,9 +245,9 @@ PLANTED = {
     "integrity.cycles": (clean, _cycles, {"warning"}),
     "integrity.same_answers": (clean, _same_folded, {"warning"}),
     "integrity.language": (clean, _foreign, {"warning"}),
-    "hardness.near_identical": (clean, _near_identical, {"warning"}),
+    "hardness.near_identical": (clean, _near_identical, {"note"}),
     "diversity.repeated_prompts": (clean, _one_prompt, {"warning"}),
-    "diversity.near_prompts": (clean, _near_prompts, {"warning"}),
+    "diversity.near_prompts": (clean, _near_prompts, {"note"}),
     "shortcuts.characters": (clean, _longer, {"warning"}),
     "shortcuts.length": (clean, _longer, {"warning"}),
     "shortcuts.list_items": (clean, _bullets, {"warning"}),
@@ -261,7 +262,7 @@ PLANTED = {
     ),
     "labels.scores": (scored, _conflicts, {"warning"}),
     "labels.near_ties": (scored, _near_ties, {"warning"}),
-    "labels.both_bad": (scored, _both_bad, {"warning"}),
+    "labels.both_bad": (scored, _both_bad, {"note"}),
     "labels.score_spike": (scored, _spike, {"warning"}),
     "labels.votes": (clean, _votes, {"warning"}),
     "kto.balance": (
@@ -297,7 +298,7 @@ def test_a_clean_file_raises_nothing_but_its_size(start, tmp_path):
     assert [each.check for each in found.raised] == ["diversity.size"], [
         (each.check, each.says) for each in found.raised
     ]
-    assert found.verdict == "fit with care"
+    assert found.verdict == "fit" and found.judged.size == "small"
 
 
 def test_swapped_columns_make_a_file_unfit(tmp_path):
@@ -425,9 +426,11 @@ def test_a_method_that_would_fit_too_is_not_said_to_be_unfit():
         "shortcuts.length": {"accuracy": {"value": 0.8}},
         "hardness.near_identical": {"share": 0.3},
     }
+    findings = {check: AuditFinding(check, "note", "", known[check]) for check in known}
     seen = SimpleNamespace(
         scan=type("Scan", (), {"kind": "pairs", "__len__": lambda self: 5_000})(),
-        find=lambda check: SimpleNamespace(evidence=known[check]) if check in known else None,
+        findings=list(findings.values()),
+        find=findings.get,
     )
     chosen, others = choose_method(seen)
     assert chosen.method == "cdpo"

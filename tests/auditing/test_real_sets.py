@@ -31,7 +31,7 @@ def test_repeated_prompts_of_the_mix(shared_data):
     found = integrity.repeated_prompts(scan(shared_data("permissive_mix/train.jsonl.gz")))
     assert (
         found.evidence["prompts"] == 4093
-        and found.verdict == "warning"
+        and found.verdict == "note"
         and 1_900 < found.evidence["effective"] < 2_000
     )
 

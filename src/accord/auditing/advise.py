@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from accord.auditing.findings import percent
+from accord.auditing.evidence import length_rule, near_identical, noise_low, noise_value
+from accord.auditing.findings import AuditFinding, percent
+from accord.auditing.lines import first_sentence, full_command
 from accord.auditing.machine import Machine
 from accord.auditing.run import Audit
 from accord.auditing.thresholds import limit
@@ -48,9 +50,11 @@ class Setting:
 class Advice:
     """The advice for this data, this model and this machine."""
 
-    ready: bool  # True if the advice is to train now
-    # steps before training, as commands if there are any
+    ready: bool  # False if the file is unfit
+    headline: str = ""  # the audit's verdict, in its words
+    # faults to mend before training, the worst first, each with its command if there is one
     first: list[str] = field(default_factory=list)
+    size: str = ""  # said of the amount, if it is small: no reason not to train
     method: str = ""
     why: Reason | None = None
     others: dict[str, str] = field(default_factory=dict)  # method -> why not
@@ -60,6 +64,8 @@ class Advice:
     def as_dict(self) -> dict:
         return {
             "ready": self.ready,
+            "verdict": self.headline,
+            "size": self.size,
             "first": self.first,
             "method": self.method,
             "why": str(self.why or ""),
@@ -85,45 +91,6 @@ class Choice:
     why_not: Callable[[Audit], str | None]  # None: not worth mentioning
     # the recipe's settings of the objective's keywords
     settings: Callable[[Audit], list[Setting]]
-
-
-def _value(audit: Audit, check: str, *path: str, default: float = 0.0) -> float:
-    """Read a number from a finding's evidence."""
-    finding = audit.find(check)
-    node: object = finding.evidence if finding else {}
-    for name in path:
-        node = node.get(name) if isinstance(node, dict) else None
-    return float(node) if isinstance(node, (int, float)) else default
-
-
-NOISE = ("labels.noise", "labels.declared", "labels.scores", "labels.second_labelling")
-
-
-def noise_low(audit: Audit) -> float:
-    """Return the largest lower end of the estimates of flipped labels: a share of noise that is
-    almost certain.
-    """
-    checks = NOISE
-    return max(_value(audit, check, "estimate", "low") for check in checks)
-
-
-def noise_value(audit: Audit) -> float:
-    """Return the estimate that belongs to `noise_low`."""
-    checks = NOISE
-    return _value(
-        audit,
-        max(checks, key=lambda check: _value(audit, check, "estimate", "low")),
-        "estimate",
-        "value",
-    )
-
-
-def _length(audit: Audit) -> float:
-    return _value(audit, "shortcuts.length", "accuracy", "value", default=0.5)
-
-
-def _near(audit: Audit) -> float:
-    return _value(audit, "hardness.near_identical", "share")
 
 
 # ---------------------------------------------------------------- a method's own settings
@@ -240,25 +207,25 @@ CHOICES = (
     ),
     Choice(
         "simpo",
-        lambda a: _length(a) > limit("shortcut"),
-        lambda a: f"length alone predicts the chosen answer in {percent(_length(a))}",
+        lambda a: length_rule(a) > limit("shortcut"),
+        lambda a: f"length alone predicts the chosen answer in {percent(length_rule(a))}",
         "Meng et al. 2024, arXiv:2405.14734",
         lambda a: (
-            f"length alone reaches {_length(a):.3f}, under {limit('shortcut'):g}; simpo drifts"
+            f"length alone reaches {length_rule(a):.3f}, under {limit('shortcut'):g}; simpo drifts"
             " further from the start than dpo"
         ),
         settings=_of_means,
     ),
     Choice(
         "ipo",
-        lambda a: _near(a) > limit("near_identical_pairs"),
+        lambda a: near_identical(a) > limit("near_identical_pairs"),
         lambda a: (
-            f"{percent(_near(a))} of pairs have nearly identical answers, where dpo's margin has"
-            " no end"
+            f"{percent(near_identical(a))} of pairs have nearly identical answers, where dpo's"
+            " margin has no end"
         ),
         "Azar et al. 2023, arXiv:2310.12036",
         lambda a: (
-            f"{percent(_near(a))} of pairs have nearly identical answers, under"
+            f"{percent(near_identical(a))} of pairs have nearly identical answers, under"
             f" {percent(limit('near_identical_pairs'))}"
         ),
         settings=_beta,
@@ -267,7 +234,7 @@ CHOICES = (
         "dpo",
         lambda a: True,
         lambda a: (
-            f"{len(a.scan):,} pairs, length rule {_length(a):.3f}, noise at least"
+            f"{len(a.scan):,} pairs, length rule {length_rule(a):.3f}, noise at least"
             f" {percent(noise_low(a))}: nothing speaks against the default"
         ),
         "Rafailov et al. 2023, arXiv:2305.18290",
@@ -336,20 +303,18 @@ def advise(
       machine: the machine, with the measured size and speed of the model.
       model, data, held_out: names for the recipe.
     """
-    first = [
-        f"{finding.says}: {finding.remedy}"
-        for finding in audit.raised
-        if finding.verdict == "refused"
-    ]
-    if len(audit.scan) < limit("very_few_pairs"):
-        first.insert(
-            0,
-            f"you don't have enough data: {len(audit.scan):,} rows; under"
-            f" {int(limit('very_few_pairs'))} no held-out figure will be significant",
-        )
+    judged = audit.judged
     chosen, others = choose_method(audit)
     why = Reason(chosen.figure(audit), chosen.source)
-    advice = Advice(not first, first, chosen.method, why, others)
+    advice = Advice(
+        judged.word != "unfit",
+        judged.headline,
+        [_step(cause.finding, audit) for cause in judged.causes],
+        "; ".join(first_sentence(finding.says) for finding in judged.sizes),
+        chosen.method,
+        why,
+        others,
+    )
     options = chosen.settings(audit)
     objective = resolve(
         chosen.method, {each.path.removeprefix("objective."): each.value for each in options}
@@ -359,7 +324,7 @@ def advise(
         Setting(
             "data.train",
             data,
-            Reason(f"{len(audit.scan):,} rows, verdict: {audit.verdict}", "accord audit"),
+            Reason(f"{len(audit.scan):,} rows, verdict: {judged.words}", "accord audit"),
         ),
         *(
             [Setting("data.held_out", held_out, Reason("as asked", "the command"))]
@@ -374,6 +339,19 @@ def advise(
     ]
     advice.estimate = _estimate(audit, machine, advice)
     return advice
+
+
+def _step(finding: AuditFinding, audit: Audit) -> str:
+    """Say what to mend, and the command if there is one. A command that only sets what the recipe
+    sets anyway is left to the recipe.
+    """
+    step = f"{finding.title}: {finding.says}"
+    if finding.remedy:
+        step += f": {finding.remedy}"
+    command = finding.command
+    if not command or command.startswith(("--method", "--set")):
+        return step
+    return f"{step}: {full_command(command, audit.scan.name, audit.scan.naming.options())}"
 
 
 def _named_columns(audit: Audit) -> list[Setting]:

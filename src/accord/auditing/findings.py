@@ -63,8 +63,18 @@ def by_severity(findings: Sequence[AuditFinding]) -> list[AuditFinding]:
     return sorted(findings, key=lambda f: (RANK[f.verdict], -f.harm, f.check))
 
 
-def grade(share: float, care: float, unfit: float | None = None) -> str:
-    """Grade a share: ok at 0, note below `care`, warning from there, refused from `unfit`."""
+# Rows under which no share is a warning: one row of 50 is 2 %, and a slip or a quotation.
+FEW_ROWS = 3
+
+
+def grade(share: float, care: float, unfit: float | None = None, *, rows: int | None = None) -> str:
+    """Grade a share: ok at 0, note below `care`, warning from there, refused from `unfit`.
+
+    Args:
+      rows: how many rows the share is; under `FEW_ROWS` it is a note at most.
+    """
+    if rows is not None and 0 < rows < FEW_ROWS:
+        return "note"
     if unfit is not None and share >= unfit:
         return "refused"
     return "warning" if share >= care else "note" if share > 0 else "ok"

@@ -1,5 +1,5 @@
-"""The audit on a terminal: first the verdict, then the defects (worst first), then the checks that
-passed.
+"""The audit on a terminal: the faults (worst first, each with its symptoms), the properties worth
+knowing, the amount, the checks that passed in one line, and last the verdict.
 """
 
 from __future__ import annotations
@@ -7,61 +7,133 @@ from __future__ import annotations
 import shlex
 import shutil
 import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from accord.auditing.findings import AuditFinding
 from accord.auditing.run import Audit
+from accord.auditing.verdict import Cause
 from accord.runs.display import MARKS
 
-WORDS = {"fit": "FIT", "fit with care": "FIT WITH CARE", "unfit": "UNFIT"}
+WIDEST = 110
+NARROWEST = 40
 PLACES = 2  # rows shown with a finding; --json and the page have more
+SYMPTOMS = 4  # shown with their cause; --all shows the rest
 
 
-def show(audit: Audit, stream: TextIO) -> None:
-    """Print the audit for a person."""
-    scan, width = audit.scan, min(110, shutil.get_terminal_size((100, 20)).columns)
-    print(f"\n{WORDS[audit.verdict]}: {scan.name}, {len(scan):,} {scan.noun}", file=stream)
-    print(_wrapped(_summary(audit), width, "  "), file=stream)
-    for finding in audit.raised:
-        print(_block(finding, width, scan.name, scan.naming.options()), file=stream)
-    well = [finding for finding in audit.findings if finding.verdict == "ok"]
-    print(f"\nChecked and well ({len(well)}):", file=stream)
-    for finding in well:
-        print(
-            _wrapped(
-                finding.says, width, f"  {MARKS['ok']} {finding.title or finding.check}: ", "      "
-            ),
-            file=stream,
-        )
+def show(audit: Audit, stream: TextIO, *, every: bool = False) -> None:
+    """Print the audit for a person.
+
+    Args:
+      every: also print what each check that passed says, and the reasons behind notes.
+    """
+    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((100, 20)).columns))
+    print("\n".join(lines(audit, width, every=every)), file=stream)
+
+
+def lines(audit: Audit, width: int, *, every: bool = False) -> Iterator[str]:
+    """Yield the lines of the audit; the verdict is the last."""
+    scan, judged = audit.scan, audit.judged
+    yield ""
+    yield _wrapped(f"{scan.name}: {judged.amount}. {judged.counts}.", width, "")
+    for cause in judged.causes:
+        yield from _cause(cause, width, audit, every)
+    if judged.notes:
+        yield "\nTo know, no fault:"
+        for note in judged.notes:
+            yield from _note(note, width, audit, every)
+    if judged.sizes:
+        yield "\nAmount:"
+        for finding in judged.sizes:
+            yield from _note(Cause(finding), width, audit, every)
+    yield ""
+    yield from _passed(judged.passed, width, every)
     if audit.cleaned is not None:
-        print("\n" + "\n".join(audit.cleaned.lines()), file=stream)
-    print(f"\n{audit.seconds:.1f} s", file=stream)
+        yield ""
+        yield from audit.cleaned.lines()
+    yield f"\n{audit.seconds:.1f} s"
+    yield _wrapped(judged.headline, width, "", "  ")
 
 
-def _summary(audit: Audit) -> str:
-    counts = {verdict: sum(f.verdict == verdict for f in audit.findings) for verdict in MARKS}
-    reason = f"Worst: {audit.raised[0].title}." if audit.raised else "Nothing to mend."
-    return (
-        f"{counts['refused']} that make it unfit, {counts['warning']} to take care of,"
-        f" {counts['note']} to know, {counts['ok']} checks without a finding. {reason}"
-    )
-
-
-def _block(finding: AuditFinding, width: int, data: str, options: str) -> str:
-    lines = [
-        f"\n{MARKS[finding.verdict]} {finding.title}  [{finding.check}]",
-        _wrapped(finding.says, width, "    "),
-    ]
+def _cause(cause: Cause, width: int, audit: Audit, every: bool) -> Iterator[str]:
+    finding = cause.finding
+    yield f"\n{MARKS[finding.verdict]} {finding.title}  [{finding.check}]"
+    yield _wrapped(finding.says, width, "    ")
     if finding.why:
-        lines.append(_wrapped(finding.why, width, "    why: ", "         "))
-    if finding.remedy:
-        lines.append(_wrapped(finding.remedy, width, "    do:  ", "         "))
-    if finding.command:
-        lines.append(f"         {full_command(finding.command, data, options)}")
+        yield _wrapped(finding.why, width, "    why: ")
+    yield from _remedy(finding, width, audit)
     for place in finding.places[:PLACES]:
-        lines.append(_wrapped(f"{place.at}  {place.detail}", width, "    ▸ ", "      "))
-        lines += [f"        {line[: width - 10]}" for line in place.excerpt.splitlines()]
-    return "\n".join(lines)
+        yield _wrapped(f"{place.at}  {place.detail}", width, "    ▸ ")
+        for line in place.excerpt.splitlines():
+            yield "        " + fitted(line, width - 10)
+    yield from _symptoms(cause, width, every)
+
+
+def _note(note: Cause, width: int, audit: Audit, every: bool) -> Iterator[str]:
+    """Show what is no fault in a few lines: nothing of it must be mended."""
+    finding = note.finding
+    yield _wrapped(finding.says, width, f"  {MARKS['note']} {finding.title}: ", "    ")
+    if every and finding.why:
+        yield _wrapped(finding.why, width, "    why: ")
+    yield from _remedy(finding, width, audit)
+    yield from _symptoms(note, width, every)
+
+
+def _remedy(finding: AuditFinding, width: int, audit: Audit) -> Iterator[str]:
+    if finding.remedy:
+        yield _wrapped(finding.remedy, width, "    do:  ")
+    if finding.command:
+        command = full_command(finding.command, audit.scan.name, audit.scan.naming.options())
+        yield f"         {command}"  # not wrapped: it is copied
+
+
+def _symptoms(cause: Cause, width: int, every: bool) -> Iterator[str]:
+    shown = cause.symptoms if every else cause.symptoms[:SYMPTOMS]
+    for symptom in shown:
+        yield _wrapped(f"{symptom.title}: {first_sentence(symptom.says)}", width, "    from this: ")
+    if len(shown) < len(cause.symptoms):
+        yield f"    from this: {len(cause.symptoms) - len(shown)} more; --all shows them"
+
+
+def _passed(passed: Sequence[AuditFinding], width: int, every: bool) -> Iterator[str]:
+    """Name the checks that passed in one line, or give each its own."""
+    if every:
+        yield f"{len(passed)} checks without a finding:"
+        for finding in passed:
+            first = f"  {MARKS['ok']} {finding.check}: "
+            yield _wrapped(finding.says, width, first, "      ")
+        return
+    # not their titles, which name the fault that was not found
+    names = ", ".join(dict.fromkeys(finding.check for finding in passed))
+    begin, end = f"{len(passed)} checks without a finding: ", "; --all shows them"
+    room = width - len(begin) - len(end)
+    shown = names if len(names) <= room else names[: room - 1].rpartition(", ")[0] + " …"
+    yield f"{begin}{shown}{end}"
+
+
+def first_sentence(text: str) -> str:
+    """Return a text up to its first semicolon or full stop that a blank follows."""
+    ends = [at for mark in ("; ", ". ") if (at := text.find(mark)) > 0]
+    return text[: min(ends)] if ends else text.removesuffix(".")
+
+
+def fitted(text: str, columns: int) -> str:
+    """Cut a text to so many columns of a terminal. A Chinese character takes two."""
+    used = 0
+    for at, character in enumerate(text):
+        used += columns_of(character)
+        # one column stays for the mark, unless the text ends here
+        if used > columns or (used == columns and at < len(text) - 1):
+            return text[:at] + "…"
+    return text
+
+
+def columns_of(character: str) -> int:
+    """Return how many columns of a terminal a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def full_command(command: str, data: str, options: str = "") -> str:
@@ -84,12 +156,12 @@ def full_command(command: str, data: str, options: str = "") -> str:
 
 
 def _wrapped(text: str, width: int, first: str, rest: str | None = None) -> str:
-    indent = rest if rest is not None else " " * len(first)
+    """Fill a paragraph; what follows its first line stands under the text, or behind `rest`."""
     return textwrap.fill(
         text,
         width,
         initial_indent=first,
-        subsequent_indent=indent,
+        subsequent_indent=rest if rest is not None else " " * len(first),
         break_long_words=False,
         break_on_hyphens=False,
     )

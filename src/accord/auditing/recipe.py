@@ -8,6 +8,7 @@ from pathlib import Path
 from accord.auditing.advise import Advice
 from accord.data.write import check_absent
 from accord.errors import printable
+from accord.runs.display import MARKS
 
 
 def recipe(advice: Advice, command: str) -> str:
@@ -64,13 +65,17 @@ def write_recipe(advice: Advice, path: str, command: str) -> None:
 
 def lines(advice: Advice) -> list[str]:
     """Format the advice for a person."""
-    out = []
+    out = [advice.headline]
     if advice.first:
-        out += [
-            "Fix this first:",
-            *(f"  ✗ {each}" for each in advice.first),
-            "If you train all the same:",
-        ]
+        mark, heading = (
+            (MARKS["warning"], "Better mended first:")
+            if advice.ready
+            else (MARKS["refused"], "Mend this first:")
+        )
+        out += [heading, *(f"  {mark} {each}" for each in advice.first)]
+        out += [] if advice.ready else ["If you train all the same:"]
+    if advice.size:
+        out.append(f"Amount: {advice.size}")
     out += [f"Method: {advice.method}", f"  because {advice.why}", "Not:"]
     out += [f"  {name}: {why}" for name, why in advice.others.items()]
     out += ["Settings:", *(f"  {s.path} = {_yaml(s.value)}   {s.reason}" for s in advice.settings)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from accord.auditing.causes import Cause
@@ -33,6 +34,7 @@ from accord.auditing.checks.symptoms import with_symptoms
 from accord.auditing.findings import AuditFinding, Place, by_severity
 from accord.auditing.fix import Cleaned, Options, check_options, fix
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
+from accord.auditing.verdict import Verdict, judge
 from accord.data.containers import Source, locate
 from accord.data.naming import Naming
 from accord.data.read import Dataset
@@ -44,8 +46,6 @@ from accord.types import ROW_KINDS, Example, UsageError
 SHOWN_TEXT = 160  # characters of each text of an example
 
 Say = Callable[[str], None]
-
-VERDICTS = {"refused": "unfit", "warning": "fit with care"}
 
 
 @dataclass
@@ -60,10 +60,16 @@ class Audit:
     cleaned: Cleaned | None = None
     seconds: float = 0.0
 
+    @cached_property
+    def judged(self) -> Verdict:
+        """The verdict with what leads to it."""
+        scan = self.scan
+        return judge(self.findings, scan.name, len(scan), scan.noun)
+
     @property
     def verdict(self) -> str:
-        """The verdict of the worst finding: "fit", "fit with care" or "unfit"."""
-        return VERDICTS.get(self.findings[0].verdict, "fit") if self.findings else "fit"
+        """The verdict: "fit", "fit with care" or "unfit"; see `auditing.verdict`."""
+        return self.judged.word
 
     @property
     def raised(self) -> list[AuditFinding]:
@@ -83,8 +89,7 @@ class Audit:
     def as_dict(self) -> dict:
         """Return a JSON-serialisable form."""
         scan = self.scan
-        return {
-            "verdict": self.verdict,
+        return self.judged.as_dict() | {
             "file": scan.name,
             "sha256": scan.digest,
             "kind": scan.kind,
@@ -188,21 +193,31 @@ def audit(
     )
 
 
-def audit_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 0) -> Audit:
-    """Audit all rows that were read for training, without the checks that need another file or a
-    model.
+def audit_dataset(
+    dataset: Dataset,
+    kind: str,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    *,
+    held_out: Dataset | None = None,
+) -> Audit:
+    """Audit all rows that were read for training, without the checks that need a model.
 
     Args:
       kind: the kind of its examples, a key of ROW_KINDS.
+      held_out: the rows to evaluate on, of the same kind: adds the checks that compare two files.
       sample: rows whose texts the probes see; 0 leaves the probes out. All other checks see every
         row, so that they come to what `audit` says of the same file.
     """
     start = time.monotonic()
     found = scan_dataset(dataset, kind, sample, seed)
     findings, probes = _checks(found, sample > 0, seed)
+    if held_out is not None:
+        findings += beside(found, scan_dataset(held_out, kind, sample, seed))
     findings = by_severity(findings)
     findings = _with_excerpts(findings, {row: dataset.examples[row] for row in _named(findings)})
-    return Audit(found, probes, findings, seconds=time.monotonic() - start)
+    compared = None if held_out is None else str(held_out.path)
+    return Audit(found, probes, findings, compared, seconds=time.monotonic() - start)
 
 
 def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFinding], Probes | None]:

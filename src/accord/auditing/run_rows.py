@@ -2,12 +2,13 @@
 report.
 
 The rows are scanned once. Each verdict is that of `accord audit` on the same file, by the same
-thresholds; only the classifiers read fewer texts (`monitor.audit_rows`). An audit stops no run:
-what makes a file unfit there is a warning here.
+thresholds and in the same words (`auditing.verdict`); only the classifiers read fewer texts
+(`monitor.audit_rows`). An audit stops no run: what makes a file unfit there is a warning here.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,19 +27,45 @@ from accord.types import Demonstration, Finding
 NAME = "audit.json"
 VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
 # Checks of preflight.json and those of the audit that each sums up; "shortcuts." is all of them.
+# The first that fits takes a finding, and OTHER takes what fits none, so nothing is missing.
 CONTENT = {
-    "data.repeats": ("integrity.duplicates",),
-    "data.prompts": ("diversity.repeated_prompts",),
+    "data.wrecks": ("wrecks.",),
+    "data.repeats": ("integrity.duplicates", "integrity.near_duplicates"),
+    "data.prompts": ("diversity.repeated_prompts", "diversity.near_prompts"),
     "data.contradictions": ("integrity.contradictions", "integrity.cycles"),
+    "data.belonging": ("integrity.belonging", "integrity.ids"),
+    "data.answers": ("integrity.same_answers", "hardness.near_identical", "integrity.language"),
     "data.shortcut": ("shortcuts.",),
-    "data.scores": ("labels.scores", "labels.near_ties"),
+    "data.scores": (
+        "labels.scores",
+        "labels.near_ties",
+        "labels.both_bad",
+        "labels.score_spike",
+        "labels.numbers_",
+        "labels.votes",
+    ),
+    "data.noise": ("labels.noise", "labels.declared", "labels.exchanged"),
+    "data.balance": ("kto.",),
+    "data.size": ("diversity.size", "diversity.topics", "lengths."),
+    "data.held_out": ("leakage.", "held_out.", "labels.second_labelling"),
 }
-NO_SHORTCUT = "shortcuts.ngrams"  # the signal itself, and not a way around it
+OTHER = "data.content"
+# Findings of the audit that preflight has under another name, on both files and with a permission.
+ELSEWHERE = {
+    "integrity.ledger": "data.ledger",
+    "columns.unread": "data.columns",
+    "marks.": "data.marks",
+}
 SHOWN = 3  # findings of one check that are spelt out
 
 
 def audit_findings(
-    dataset: Dataset | None, kind: str, sample: int, folder: Path | None = None
+    dataset: Dataset | None,
+    kind: str,
+    sample: int,
+    folder: Path | None = None,
+    *,
+    held_out: Dataset | None = None,
 ) -> list[Finding]:
     """Audit the training rows; nothing of prompts that have no answers yet.
 
@@ -47,11 +74,12 @@ def audit_findings(
       kind: the objective's kind of rows, such as "pairs".
       sample: rows that the classifiers read; 0 leaves them and audit.json out.
       folder: the folder for audit.json; None writes nothing.
+      held_out: the rows that the run is evaluated on, to be compared with.
     """
     if dataset is None:
         return []
     # The run's seed is not used: `accord audit` does not know it and must give the same.
-    audit = audit_dataset(dataset, kind, sample)
+    audit = audit_dataset(dataset, kind, sample, held_out=held_out)
     if not sample:
         return content_findings(audit)
     if folder is not None:
@@ -106,21 +134,25 @@ def _as_check(found: Sequence[AuditFinding], name: str, path: str, allowed: bool
 
 def content_findings(audit: Audit) -> list[Finding]:
     """Sum up the checks on what the rows say: one finding for each key of CONTENT that applies."""
-    found = {
-        name: [
-            each
-            for each in audit.findings
-            if each.check.startswith(checks) and each.check != NO_SHORTCUT
-        ]
-        for name, checks in CONTENT.items()
-    }
-    return [_sum_up(name, findings) for name, findings in found.items() if findings]
+    found: dict[str, list[AuditFinding]] = {}
+    for each in audit.findings:
+        if (name := check_of(each.check)) is not None:
+            found.setdefault(name, []).append(each)
+    return [_sum_up(name, found[name]) for name in (*CONTENT, OTHER) if name in found]
+
+
+def check_of(check: str) -> str | None:
+    """Return preflight's check that sums up a check of the audit; None for one of ELSEWHERE."""
+    if check.startswith(tuple(ELSEWHERE)):
+        return None
+    return next((name for name, checks in CONTENT.items() if check.startswith(checks)), OTHER)
 
 
 def _sum_up(name: str, findings: Sequence[AuditFinding]) -> Finding:
-    """Give the verdict of the worst finding, and the words of all that share it."""
-    worst = min(findings, key=lambda each: RANK[each.verdict])
+    """Give the verdict of the worst finding, and the words of all that share it, causes first."""
+    worst = min(findings, key=lambda each: (RANK[each.verdict], bool(each.explained_by)))
     told = [each for each in findings if each.verdict == worst.verdict]
+    told.sort(key=lambda each: bool(each.explained_by))  # stable: the worst first within each
     says = "; ".join(each.says for each in told[:SHOWN])
     if len(told) > SHOWN:
         rest = ", ".join(dict.fromkeys(each.title for each in told[SHOWN:]))
@@ -135,14 +167,13 @@ def _sum_up(name: str, findings: Sequence[AuditFinding]) -> Finding:
 
 def summary(audit: Audit) -> Finding:
     """Put the audit in one line: its verdict, and what leads to it."""
-    worst = [each.title for each in audit.raised if each.verdict == audit.raised[0].verdict]
-    says = f"audit of all {len(audit.scan):,} rows: {audit.verdict}" + (
-        f" ({'; '.join(worst)})" if worst else ""
-    )
-    remedy = f"accord audit {audit.scan.name}" if audit.verdict != "fit" else ""
+    judged = audit.judged
+    remedy = f"accord audit {shlex.quote(audit.scan.name)}" if judged.causes else ""
     evidence = {
         "rows": len(audit.scan),
         "sample": len(audit.scan.sample),
+        "verdict": judged.word,
+        "size": judged.size,
         "raised": [each.check for each in audit.raised],
     }
-    return Finding("data.audit", VERDICTS[audit.verdict], says, evidence, remedy)
+    return Finding("data.audit", VERDICTS[judged.word], judged.headline, evidence, remedy)

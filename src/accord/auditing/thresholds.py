@@ -28,8 +28,9 @@ THRESHOLDS = {
         0.20, "a fifth of a file unreadable: it is another file than its maker thinks"
     ),
     "duplicates": Threshold(
-        0.01,
-        "share of repeated comparisons; under one in a hundred their extra weight is lost in noise",
+        0.05,
+        "share of repeated comparisons; sound files hold a few (two annotators, two crawls), and"
+        " under one in twenty their extra weight is lost in noise",
     ),
     "duplicates_unfit": Threshold(0.50, "half of the file repeats the other half"),
     "contradictions": Threshold(
@@ -41,6 +42,10 @@ THRESHOLDS = {
     "repeats": Threshold(
         50, "rows of one prompt; a batch of 16 over 1,000 rows then meets it almost every time"
     ),
+    "one_prompt": Threshold(
+        0.2,
+        "share of rows with one prompt: a fifth of the file is about it, or its prompts were lost",
+    ),
     "effective_share": Threshold(
         0.5,
         "effective prompts over rows (Kish 1965): under a half, intervals by row are too narrow"
@@ -48,7 +53,7 @@ THRESHOLDS = {
     ),
     "near_prompts": Threshold(
         0.05,
-        "share of distinct prompts with a near copy: a split by exact prompt leaks at that rate",
+        "share of near copies (prompts, or whole rows): a split by exact prompt leaks at that rate",
     ),
     "near_prompts_note": Threshold(0.01, "under one prompt in a hundred nothing changes"),
     "near_jaccard": Threshold(
@@ -200,7 +205,7 @@ THRESHOLDS = {
         0.02, "difference between the sides' shares: a mark that one side has is a shortcut"
     ),
     "marks_rows": Threshold(
-        3, "rows under which no share makes a file unfit: one may be a quotation"
+        3, "rows under which a finding weighs one step less: one may be a quotation"
     ),
     # Measured on the first halves of five published sets (14,500 rows): at most 0.13 % of one side
     # hold one kind of wreck, and nearly all of those are real.

@@ -87,6 +87,9 @@ BalanceLength = Annotated[
         "--balance-length", help="--fix makes the longer answer win as often as it loses."
     ),
 ]
+EveryCheck = Annotated[
+    bool, typer.Option("--all", help="Show the checks that passed as well, one by one.")
+]
 Sample = Annotated[int, typer.Option(min=1, help="Rows that the probes read.")]
 ModelRows = Annotated[
     int | None, typer.Option("--model-rows", min=1, help="Rows that the model reads.")
@@ -130,6 +133,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
         sample: Sample = 10_000,
         model_rows: ModelRows = None,
         seed: Seed = 0,
+        every: EveryCheck = False,
         as_json: Json = False,
     ) -> None:
         """Find out what is wrong with a preference file, before any training. Exit 3 if it is
@@ -173,9 +177,9 @@ def _audit(run: Callable, say: Callable) -> Callable:
             verdict = found.verdict
             if page is not None:
                 write_page(found, page)  # before anything is printed: a reader may close the pipe
-            show(found, sys.stderr if as_json else sys.stdout)
-            if page is not None:
                 say(as_json, f"page: {page}")
+            # last, since the verdict is its last line
+            show(found, sys.stderr if as_json else sys.stdout, every=every)
             return found.as_dict()
 
         run(work, as_json)

@@ -101,6 +101,11 @@ class BatchSource(Protocol):
     def dataset(self) -> Dataset | None:
         """Return the rows for the audit; None if they have no answers yet."""
 
+    def held_out_dataset(self) -> Dataset | None:
+        """Return the held-out rows for the audit; None if there are none or they have no answers
+        yet.
+        """
+
     def pairs_before(self, step: int, count: int) -> list[Tree]:
         """Return about `count` of the pairs in the newest updates; nothing if the rows are not
         pairs.

@@ -138,6 +138,9 @@ class RolloutSource:
     def dataset(self) -> None:
         return None
 
+    def held_out_dataset(self) -> None:
+        return None
+
     def pairs_before(self, step: int, count: int) -> list[Tree]:
         return []
 

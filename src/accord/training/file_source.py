@@ -83,6 +83,9 @@ class FileSource:
     def dataset(self) -> Dataset:
         return self.rows.dataset
 
+    def held_out_dataset(self) -> Dataset | None:
+        return None if self.held_out_rows is None else self.held_out_rows.dataset
+
     def pairs_before(self, step: int, count: int) -> list[Tree]:
         trees: list[Tree] = []
         for update in range(step - 1, -1, -1):

@@ -199,7 +199,9 @@ def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]
 
 def _audited(ready: PreparedRun, folder: Path | None = None) -> list[Finding]:
     objective, sample = ready.learner.objective, ready.config.monitor.audit_rows
-    return audit_findings(ready.source.dataset(), objective.rows, sample, folder)
+    source = ready.source
+    held_out = source.held_out_dataset()
+    return audit_findings(source.dataset(), objective.rows, sample, folder, held_out=held_out)
 
 
 def _try_saving(ready: PreparedRun, folder: RunFolder) -> None:

@@ -15,11 +15,18 @@ from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan, prompt_text
 from accord.auditing.thresholds import limit
+from accord.auditing.verdict import size_word
 
 TOPICS = 20
 CLUSTERED = 4_000  # prompts that are sorted into topics
 TOKEN = 4.0  # characters, roughly, where no tokenizer is at hand
 LIMITS = (512, 1024, 2048)
+SIZES = {
+    "small": (f"under {limit('few_pairs'):,.0f}, DPO and its kin overfit within an epoch or two"),
+    "very small": (
+        f"under {limit('very_few_pairs'):,.0f}, no difference on held-out rows will be significant"
+    ),
+}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 COMMON = frozenset(
     "the a an of and or to in is are was were be been it that this for with on as at by from what"
@@ -30,17 +37,15 @@ COMMON = frozenset(
 
 
 def size(scan: Scan, probes: Probes | None) -> AuditFinding:
-    """Warn about a file of fewer than a few thousand pairs, and tell from the probe's learning
-    curve what more pairs would bring.
+    """Note a file of fewer than a few thousand pairs, and tell from the probe's learning curve what
+    more pairs would bring. The amount is no fault: it stands beside the verdict.
     """
-    n = len(scan)
-    verdict = "warning" if n < limit("few_pairs") else "ok"
-    says = f"{n:,} {scan.noun}"
-    if verdict == "warning":
-        says += (
-            f": under {int(limit('few_pairs')):,}, DPO and its kin overfit within an epoch or two"
-        )
-    evidence: dict = {"n": n}
+    n, prompts = len(scan), len(np.unique(scan.questions))
+    word = size_word(n)
+    says = f"{n:,} {scan.noun}" + (f" of {prompts:,} prompts" if prompts < n else "")
+    if word:
+        says += f", {word}: {SIZES[word]}"
+    evidence: dict = {"n": n, "prompts": prompts}
     if probes is not None:
         (half, before), (whole, after) = probes.curve[-2:]
         gain = after.value - before.value
@@ -56,17 +61,14 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
         }
     return AuditFinding(
         "diversity.size",
-        verdict,
+        "note" if word else "ok",
         says,
         evidence,
-        (
-            "one epoch, an early stop on held-out rows, and more pairs if they can be had"
-            if verdict == "warning"
-            else ""
-        ),
+        "one epoch, and a stop by held-out rows" if word else "",
         title="Number of rows",
         why="Few rows are learnt by heart: the margin grows and nothing carries over.",
         harm=0.3 * max(0.0, 1 - n / limit("few_pairs")),
+        aspect="size",
     )
 
 

@@ -198,7 +198,7 @@ def _on_policy(scan: Scan, read: Read) -> AuditFinding:
         name: bootstrap_mean(-read.means[:, at], clusters=groups) for at, name in enumerate(names)
     }
     worst = max(each.value for each in excess.values())
-    verdict = "warning" if worst > limit("far") else "ok"
+    verdict = "note" if worst > limit("far") else "ok"  # it says as much of the model
     says = "; ".join(
         f"{name} {nll[name].value:.2f} nats a token, {excess[name].value:+.2f} over the model's own"
         " entropy"
@@ -215,7 +215,7 @@ def _on_policy(scan: Scan, read: Read) -> AuditFinding:
         },
         (
             "one epoch of sft on the chosen answers first, or answers drawn from the model (online)"
-            if verdict == "warning"
+            if verdict == "note"
             else ""
         ),
         title="Distance from what the model would say",

@@ -137,7 +137,7 @@ def duplicates(scan: Scan) -> AuditFinding:
     share = len(rows) / len(scan)
     return AuditFinding(
         "integrity.duplicates",
-        grade(share, limit("duplicates"), limit("duplicates_unfit")),
+        grade(share, limit("duplicates"), limit("duplicates_unfit"), rows=len(rows)),
         f"{out_of(len(rows), len(scan), scan.noun)} repeat an earlier row exactly",
         {"count": len(rows), "share": share},
         "drop the copies" if len(rows) else "",
@@ -221,7 +221,7 @@ def contradictions(scan: Scan) -> list[AuditFinding]:
     return [
         AuditFinding(
             "integrity.contradictions",
-            grade(share, limit("contradictions"), limit("contradictions_unfit")),
+            grade(share, limit("contradictions"), limit("contradictions_unfit"), rows=len(opposed)),
             f"{out_of(len(opposed), len(scan), 'pairs')} say A ≻ B where another row says B ≻ A",
             {"count": len(opposed), "share": share},
             "drop both, or settle them by vote" if len(opposed) else "",
@@ -240,7 +240,7 @@ def contradictions(scan: Scan) -> list[AuditFinding]:
         ),
         AuditFinding(
             "integrity.cycles",
-            grade(len(cyclic) / len(scan), limit("contradictions")),
+            grade(len(cyclic) / len(scan), limit("contradictions"), rows=len(cyclic)),
             f"{out_of(len(cyclic), len(scan), 'pairs')} lie on a cycle A ≻ B ≻ C ≻ A",
             {"count": len(cyclic)},
             "drop the cycle's weakest pair, or settle it by score" if len(cyclic) else "",
@@ -258,7 +258,7 @@ def _label_conflicts(scan: Scan) -> AuditFinding:
     share = len(rows) / len(scan)
     return AuditFinding(
         "integrity.contradictions",
-        grade(share, limit("contradictions"), limit("contradictions_unfit")),
+        grade(share, limit("contradictions"), limit("contradictions_unfit"), rows=len(rows)),
         f"{out_of(len(rows), len(scan), scan.noun)} have the same prompt and answer with the other"
         " label elsewhere",
         {"count": len(rows), "share": share},
@@ -296,7 +296,7 @@ def alike_answers(scan: Scan) -> list[AuditFinding]:
     return [
         AuditFinding(
             "integrity.same_answers",
-            grade(len(folded) / len(scan), limit("rejected")),
+            grade(len(folded) / len(scan), limit("rejected"), rows=len(folded)),
             f"{out_of(len(folded), len(scan), 'pairs')} have answers that differ in case or blanks"
             " alone",
             {"count": len(folded)},
@@ -309,7 +309,8 @@ def alike_answers(scan: Scan) -> list[AuditFinding]:
         ),
         AuditFinding(
             "hardness.near_identical",
-            grade(share, limit("near_identical_pairs")),
+            # a note: sound pairs of code, maths or edits differ in a few characters that decide
+            "note" if len(near) else "ok",
             f"{out_of(len(near), len(scan), 'pairs')} have nearly identical answers (Jaccard ≥"
             f" {limit('same_answers')})",
             {"count": len(near), "share": share},
@@ -332,13 +333,19 @@ def alike_answers(scan: Scan) -> list[AuditFinding]:
 def repeated_prompts(scan: Scan) -> AuditFinding:
     """Count prompts that occur many times, and the number of prompts that the file
     effectively has.
+
+    Several rows a prompt are a property of sound files (four answers, ranked, are six pairs). It is
+    a fault where one prompt is a large part of the file.
     """
     prompts, first, sizes = np.unique(scan.questions, return_index=True, return_counts=True)
     effective = float(len(scan) ** 2 / np.square(sizes.astype(float)).sum())
     largest = int(sizes.max())
     order = np.argsort(-sizes, kind="stable")[:SHOWN]
+    fault = largest >= limit("repeats") and largest / len(scan) >= limit("one_prompt")
     verdict = (
         "warning"
+        if fault
+        else "note"
         if largest >= limit("repeats") or effective < limit("effective_share") * len(scan)
         else "ok"
     )
@@ -356,13 +363,25 @@ def repeated_prompts(scan: Scan) -> AuditFinding:
             "effective": effective,
             "per_prompt": len(scan) / len(prompts),
         },
-        "split by prompt; cap the rows of one prompt" if verdict != "ok" else "",
-        title="Repeated prompts",
-        why=(
-            "Rows of one prompt are one opinion said often: intervals by row are too narrow, and a"
-            " split by row leaks."
+        (
+            "find out why so many rows have one prompt, or cap them"
+            if fault
+            else "split by prompt"
+            if verdict != "ok"
+            else ""
         ),
-        command="accord split DATA --output split" if verdict != "ok" else "",
+        title="One prompt in many rows" if fault else "Repeated prompts",
+        why=(
+            "Rows of one prompt say one thing often: intervals by row are too narrow, and a split"
+            " by row leaks."
+        ),
+        command=(
+            f"--fix OUT --max-per-prompt {int(limit('repeats'))}"
+            if fault
+            else "accord split DATA --output split"
+            if verdict != "ok"
+            else ""
+        ),
         harm=largest / len(scan),
         places=places(
             scan,
@@ -373,18 +392,14 @@ def repeated_prompts(scan: Scan) -> AuditFinding:
 
 
 def near_prompts(scan: Scan) -> AuditFinding:
-    """Count prompts that are nearly another prompt."""
+    """Count prompts that are nearly another prompt. Prompts that fill in one form are sound; what
+    they ask for is another split.
+    """
     exact, clusters = len(np.unique(scan.questions)), len(np.unique(scan.groups))
     share = 1 - clusters / exact
     return AuditFinding(
         "diversity.near_prompts",
-        (
-            "warning"
-            if share >= limit("near_prompts")
-            else "note"
-            if share >= limit("near_prompts_note")
-            else "ok"
-        ),
+        "note" if share >= limit("near_prompts_note") else "ok",
         f"{exact:,} prompts fall into {clusters:,} clusters of near copies ({percent(share)} are a"
         " near copy of another)",
         {"prompts": exact, "clusters": clusters, "share": share},

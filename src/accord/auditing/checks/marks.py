@@ -105,8 +105,8 @@ def _finding(table: MarkTable, kind: str, at: Callable[[int], str]) -> AuditFind
     rows = int(((table.array & BITS[kind]) > 0).any(1).sum())
     share = max(shares.values())
     verdict = grade(share, limit(words.care), limit(words.unfit))
-    if verdict == "refused" and rows < limit("marks_rows"):
-        verdict = "warning"
+    if rows < limit("marks_rows"):
+        verdict = {"refused": "warning", "warning": "note"}.get(verdict, verdict)
     told = [
         f"{count:,} of {of:,} {name} ({percent(count / of)})"
         for name, (count, of) in sides.items()
@@ -114,7 +114,7 @@ def _finding(table: MarkTable, kind: str, at: Callable[[int], str]) -> AuditFind
     ]
     answers = [shares[name] for name in shares if name != "prompts"]
     gap = max(answers) - min(answers) if len(answers) == 2 else 0.0
-    one_sided = gap >= limit("marks_gap")
+    one_sided = gap >= limit("marks_gap") and rows >= limit("marks_rows")
     says = f"{', '.join(told)} {words.what}"
     families = table.families.get(kind, Counter())
     if families:

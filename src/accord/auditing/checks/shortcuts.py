@@ -12,7 +12,7 @@ import numpy as np
 from accord.auditing.causes import Cause
 from accord.auditing.checks.integrity import places
 from accord.auditing.cleansed import Cleansed, cleanse
-from accord.auditing.findings import RANK, AuditFinding, percent
+from accord.auditing.findings import RANK, AuditFinding, grade, percent
 from accord.auditing.measure import FEATURES
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
@@ -407,7 +407,7 @@ def language_finding(scan: Scan) -> AuditFinding:
         other[:, 0] & ~other[:, 1] if scan.paired else other[:, 0] & scan.desirable
     )
     share = len(rows) / len(scan)
-    verdict = "warning" if share >= limit("language") else "note" if len(rows) else "ok"
+    verdict = grade(share, limit("language"), rows=len(rows))
     what = "chosen" if scan.paired else "desirable"
     return AuditFinding(
         "integrity.language",
