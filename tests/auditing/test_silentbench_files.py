@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import random
 import sys
 from pathlib import Path
 
@@ -36,7 +38,6 @@ def pair(i: int, rng) -> dict:
 @pytest.fixture
 def small(monkeypatch):
     """Stand in for the real sets: two small sets of pairs and two of labelled rows."""
-    import random
 
     def rows(data, base):
         rng = random.Random(base.name)
@@ -123,13 +124,12 @@ def test_a_seed_decides_and_another_seed_differs(small):
 
 
 def test_the_rows_of_a_draw_are_never_changed(small):
-    before = trial.write  # the cached draw is shared by all kinds
     material = bases.drawn(small, bases.BASES[0], 5)
-    rows = [dict(row) for row in material.train]
+    rows = copy.deepcopy(material.train)
     for draw in of_seed(5):
         if draw.base == "truthfulqa":
             trial.planted(small, draw)
-    assert material.train == rows and before is trial.write
+    assert material.train == rows  # one cached draw serves all kinds
 
 
 def test_training_and_held_out_rows_share_no_prompt(small):
@@ -150,7 +150,7 @@ def test_every_share_meets_every_set():
 
 
 def test_what_cannot_be_planted_is_inert(small):
-    material = bases.drawn(small, bases.BASES[0], 1).copied(__import__("random").Random(0), 0.3)
+    material = bases.drawn(small, bases.BASES[0], 1).copied(random.Random(0), 0.3)
     with pytest.raises(Inert, match="0 of"):
         change(material, "chosen", lambda old: old)
 
@@ -171,7 +171,6 @@ def word(*after, before=(), planted=PLANTED) -> str:
 
 
 def test_a_finding_must_show_the_phrase():
-    assert word(finding("shortcuts.phrase", says="one side says “I hope the warm shelf is cl…”"))
     assert word(finding("shortcuts.phrase", says="“I hope the warm shelf is cl…”")) == "named"
     assert word(finding("shortcuts.phrase", says="… shelf is clearer now!")) == "named"
     assert word(finding("shortcuts.phrase", says="one side says “I hope”")) == "other cause"
