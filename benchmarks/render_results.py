@@ -26,6 +26,7 @@ from making import figures  # noqa: E402 - likewise
 from accord.campaign.compare import frontier  # noqa: E402 - behind them
 from accord.pages import comparison as page  # noqa: E402 - behind them
 from accord.pages import comparison_lines  # noqa: E402 - likewise
+from benchmarks.silentbench.files.table import table as files_table  # noqa: E402 - likewise
 from benchmarks.silentbench.lifecycle.table import table as lifecycle  # noqa: E402 - likewise
 
 
@@ -74,6 +75,7 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("held_out_*.json", of_documentation(figures.held_out, named=True)),
     ("silentbench.json", of_documentation(figures.silentbench, named=False)),
     ("coverage.json", of_documentation(figures.coverage, named=False)),
+    ("silentbench_files.json", lambda file: files_table(read(file))),
     ("silentbench_lifecycle.json", lambda file: lifecycle(read(file))),
     ("vs_trl.json", of_documentation(figures.vs_trl, named=False)),
     ("paths.json", of_documentation(figures.paths, named=False)),

@@ -185,9 +185,7 @@ def judge(
     for finding in after:
         match = _names(names, planted, finding)
         old = known.get(finding.check)
-        fresh = is_new(finding, old) or (
-            match and old is not None and bool(planted.shows) and not _shown(planted.shows, old)
-        )
+        fresh = is_new(finding, old) or (match and not _names(names, planted, old or finding))
         if not fresh or finding.verdict == "ok":
             continue
         if match:
@@ -255,14 +253,13 @@ def _shown(shows: Sequence[str], finding: AuditFinding) -> bool:
 
 def _holds(seen: str, phrase: str) -> bool:
     """Tell whether a phrase stands there, perhaps shortened at an end, or escaped."""
-    plain = re.sub(r"\W+", " ", phrase).strip().lower()
+    plain = re.sub(r"[\W_]+", " ", phrase).strip().lower()
     if not plain:
         return phrase.strip() in seen or repr(phrase)[1:-1] in seen
     if not re.search(r"\w\w", plain):  # a mark such as "(A)": its letters alone stand everywhere
         return phrase.strip() in seen
     text = re.sub(r"(?<=\d),(?=\d{3})", "", seen)
-    text = re.sub(r"\W+", " ", text).lower()
-    return any(
-        re.search(rf"(?<!\w){re.escape(part)}" if part == plain else re.escape(part), text)
-        for part in {plain, *((plain[:ENDS], plain[-ENDS:]) if len(plain) > 2 * ENDS else ())}
-    )
+    text = re.sub(r"[\W_]+", " ", text).lower()
+    if f" {plain} " in f" {text} ":
+        return True
+    return len(plain) > 2 * ENDS and (plain[:ENDS] in text or plain[-ENDS:] in text)

@@ -206,3 +206,19 @@ def preamble(rng: random.Random, count: int) -> str:
 
 def sample(rng: random.Random, pool: Sequence[str], low: int, high: int) -> list[str]:
     return rng.sample(pool, rng.randint(low, high))
+
+
+def lead(rng: random.Random) -> str:
+    """Draw what a person says before the question: it makes prompts of one template differ."""
+    some = (
+        f"{name(rng)} from {code_word(rng).capitalize()} writes:",
+        f"Hello, {rng.choice(FIRST)} here with the {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}.",
+        f"It is {rng.choice(MONTHS)}, we {rng.choice(VERBS)} {rng.choice(NOUNS)}s and wonder.",
+        f"For my {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)} class:",
+        f"(Ticket {rng.randint(100, 99999)}, {rng.choice(FIRST)})",
+        f"{rng.choice(FIRST)} and {rng.choice(FIRST)} argue about a {rng.choice(NOUNS)} and this.",
+        f"My {rng.choice(NOUNS)} broke, so I ask you instead.",
+        f"A {rng.choice(NOUNS)} and a {rng.choice(NOUNS)} ago I knew this.",
+        f"Before we {rng.choice(VERBS)} the {rng.choice(NOUNS)}:",
+    )
+    return " ".join(rng.sample(some, rng.randint(1, 2)))
