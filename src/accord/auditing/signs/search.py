@@ -111,7 +111,7 @@ def _habits(small: Documents) -> Iterator[tuple[float, Habit]]:
         shares = has[small.labels].mean(), has[~small.labels].mean()
         if has.any():
             strength = float(abs(shares[0] - shares[1]) / (shares[0] + shares[1]) ** 0.5)
-            yield strength * 1.03, habit  # before a pattern of the same marks
+            yield strength * 1.06, habit  # before a pattern of the same marks
 
 
 def _bonus(pattern: Pattern) -> float:
