@@ -19,10 +19,16 @@ FILL = (
 )
 
 
+# Share of the three words that come from the other side's list: words alone then decide nine pairs
+# in ten. Were it 0, they would decide all of them, which is a fault.
+MIXED = 0.25
+
+
 def sentence(rng: random.Random, words: list[str], length: int) -> str:
     picked = [rng.choice(FILL) for _ in range(length)]
+    other = BAD if words is GOOD else GOOD
     for at in rng.sample(range(length), 3):
-        picked[at] = rng.choice(words)
+        picked[at] = rng.choice(other if rng.random() < MIXED else words)
     return " ".join(picked).capitalize() + "."
 
 

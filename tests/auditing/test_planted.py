@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from auditing.rows import BAD, GOOD, clean, flipped, labelled, scored, sentence, write
+from auditing.rows import BAD, FILL, GOOD, clean, flipped, labelled, scored, sentence, write
 
 from accord.auditing.advise import choose_method
 from accord.auditing.findings import AuditFinding
@@ -129,16 +129,26 @@ def _longer(rows):
 
 
 def _bullets(rows):
+    """Lists behind a first word: one that opened the answer would be a signature."""
     return [
-        row | {"chosen": "- " + row["chosen"] + "\n- and\n- more"} if i % 2 else row
+        row | {"chosen": row["chosen"].replace(" ", "\n- ", 4)} if i % 2 else row
         for i, row in enumerate(rows)
     ]
 
 
 def _refusals(rows):
+    """Refusals in many words: one sentence in all of them would be a signature."""
+    rng = random.Random(3)
+
+    def refusal():
+        no = rng.choice(("I cannot", "I can't", "I am unable to", "I won't", "I will not"))
+        return f"{no} {rng.choice(('help', 'speak', 'write', 'judge'))} of {rng.choice(FILL)}"
+
     return [
-        row | {"rejected": "I cannot help with that. " + row["rejected"]} if i % 8 == 0 else row
-        for i, row in enumerate(rows)
+        row | {"rejected": f"{refusal()}, {row['rejected'].lower()}"}
+        if rng.random() < 0.12
+        else row
+        for row in rows
     ]
 
 
@@ -248,7 +258,7 @@ PLANTED = {
     "hardness.near_identical": (clean, _near_identical, {"note"}),
     "diversity.repeated_prompts": (clean, _one_prompt, {"warning"}),
     "diversity.near_prompts": (clean, _near_prompts, {"note"}),
-    "shortcuts.characters": (clean, _longer, {"warning"}),
+    "shortcuts.characters": (clean, _longer, {"note"}),  # explained by shortcuts.length
     "shortcuts.length": (clean, _longer, {"warning"}),
     "shortcuts.list_items": (clean, _bullets, {"warning"}),
     "shortcuts.refusal": (clean, _refusals, {"note"}),
@@ -295,9 +305,9 @@ def test_a_planted_fault_is_found(check, tmp_path):
 @pytest.mark.parametrize("start", [clean, labelled, scored], ids=lambda start: start.__name__)
 def test_a_clean_file_raises_nothing_but_its_size(start, tmp_path):
     found = audit(write(tmp_path / "data.jsonl", start()))
-    assert [each.check for each in found.raised] == ["diversity.size"], [
-        (each.check, each.says) for each in found.raised
-    ]
+    raised = [each.check for each in found.raised if each.check != "shortcuts.ngrams"]
+    assert raised == ["diversity.size"], [(each.check, each.says) for each in found.raised]
+    assert found.always("shortcuts.ngrams").verdict == "note"
     assert found.verdict == "fit" and found.judged.size == "small"
 
 
@@ -323,7 +333,8 @@ def test_one_label_only_is_unfit(tmp_path):
 
 def test_enough_rows_raise_nothing(tmp_path):
     found = audit(write(tmp_path / "data.jsonl", clean(3_000)))
-    assert found.verdict == "fit" and not found.raised
+    assert found.verdict == "fit"
+    assert [each.check for each in found.raised] == ["shortcuts.ngrams"]
 
 
 def test_words_of_a_finding_name_what_is_there(tmp_path):

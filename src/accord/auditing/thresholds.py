@@ -111,8 +111,8 @@ THRESHOLDS = {
     ),
     "signature": Threshold(
         0.03,
-        "share of one side with a mark that the other lacks; published sets have up to .028 (“I have"
-        " no comment.”) and .006 of anything else",
+        "share of one side with a mark that the other lacks; pairs of published sets have up to"
+        " .028 (“I have no comment.”) and .006 of anything else",
     ),
     "signature_ratio": Threshold(
         20.0, "times as often on one side as on the other: exclusive, as no topic or style is"
@@ -127,6 +127,14 @@ THRESHOLDS = {
         0.25,
         "share of what a rule predicts that stronger rules must leave to it, in log loss; under a"
         " quarter it is their symptom",
+    ),
+    "habit_gap": Threshold(
+        0.15,
+        "difference of the shares of an unusual beginning, ending or habit; published sets have up"
+        " to .11",
+    ),
+    "habit_ratio": Threshold(
+        2.5, "times as often, with such a difference: full stops at .90 and .74 are ordinary"
     ),
     "noise": Threshold(
         0.10,

@@ -26,7 +26,7 @@ class Habit:
     without: Callable[[str], str]
     # Anywhere in the text: a longer answer has more of it, so it counts only where it is exclusive.
     anywhere: bool = False
-    # The content may ask for it: in truthfulqa 5 % of desirable answers ask back, and .1 % of others
+    # The content may ask for it: 5 % of truthfulqa's desirable answers ask back, .1 % of others
     content: bool = False
 
 

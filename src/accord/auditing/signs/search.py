@@ -111,7 +111,7 @@ def _habits(small: Documents) -> Iterator[tuple[float, Habit]]:
         shares = has[small.labels].mean(), has[~small.labels].mean()
         if has.any():
             strength = float(abs(shares[0] - shares[1]) / (shares[0] + shares[1]) ** 0.5)
-            yield strength * 1.03, habit  # before a pattern of the same marks
+            yield strength * 1.06, habit  # before a pattern of the same marks
 
 
 def _bonus(pattern: Pattern) -> float:
@@ -188,14 +188,15 @@ def _verdict(
     if found.p > level or found.share < limit("signature"):
         return None
     exclusive = found.ratio >= limit("signature_ratio")
-    if exclusive_only and not exclusive:
+    gap = found.share - found.other >= limit("habit_gap") and found.ratio >= limit("habit_ratio")
+    if exclusive_only and not exclusive and not (added and gap and found.ratio >= 4):
         return None
     strong = found.score.low > limit("shortcut_note") and found.score.value > limit("shortcut")
     if stock:
         return "note" if exclusive or strong else None
     if found.score.low > limit("shortcut_unfit"):
         return "refused"
-    if strong or (exclusive and added):
+    if strong or (added and (exclusive or gap)):
         return "warning"
     # A phrase inside sentences that fewer than 30 % have is content, as "is no" in truthfulqa.
     return "note" if exclusive and not exclusive_only else None
