@@ -36,7 +36,7 @@ NEAR = (
 SURE = 0.98  # rank by each half of the terms of a partner that counts
 LEAST_SPREAD = 0.2  # of gains in rank: a few alike rows are no proof
 
-Z_SHIFT = 5.5  # a run is one of about n · log n, a shift one of ten: 1e6 tests at 2e-8 each
+Z_SHIFT = 6.0  # a run is one of about n · log n, a shift one of ten: 1e6 tests at 1e-9 each
 Z_SHUFFLE = 5.0
 # (mean excess, z) of misplaced partners; one answer of a pair is a weaker witness than both.
 # Measured on first halves of seven real sets: at most (.09, 1.4) for both, (.22, 3.8) for one.
@@ -160,7 +160,7 @@ def _shift(side: _Side, rows: np.ndarray, kind: str, by: int) -> tuple[float, Mi
     gain = other - side.own[here]
     start, end = heaviest(gain - limit("belonging_gain") / 2)
     inside = slice(start, end)
-    if end - start < FEWEST // 3:
+    if _apart(groups[here][start:end]) < FEWEST // 2:
         return None
     mean, spread = float(gain[inside].mean()), max(LEAST_SPREAD, float(gain.std()))
     z = mean * np.sqrt(_apart(groups[here][inside])) / spread
@@ -232,7 +232,8 @@ def _strewn(side: _Side) -> Misplaced | None:
     """Find rows strewn over the file that have each other's answers."""
     low = side.own < LOW
     rows = np.flatnonzero(low)
-    if len(rows) < FEWEST // 3:
+    # where own answers do not fit in general, one that fits elsewhere is chance
+    if len(rows) < FEWEST // 3 or side.own.mean() < limit("belonging_low"):
         return None
     one, two = side.like.halves()
     near = one.nearest(rows, NEAR, two)
