@@ -8,6 +8,7 @@ import shlex
 import shutil
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
@@ -104,11 +105,11 @@ def _passed(passed: Sequence[AuditFinding], width: int, every: bool) -> Iterator
             first = f"  {MARKS['ok']} {finding.check}: "
             yield _wrapped(finding.says, width, first, "      ")
         return
-    # not their titles, which name the fault that was not found
-    names = ", ".join(dict.fromkeys(finding.check for finding in passed))
+    groups = Counter(finding.check.partition(".")[0] for finding in passed)
+    names = ", ".join(f"{name} {count}" for name, count in groups.most_common())
     begin, end = f"{len(passed)} checks without a finding: ", "; --all shows them"
     room = width - len(begin) - len(end)
-    shown = names if len(names) <= room else names[: room - 1].rpartition(", ")[0] + " …"
+    shown = names if len(names) <= room else names[: room - 2].rpartition(", ")[0] + ", …"
     yield f"{begin}{shown}{end}"
 
 

@@ -31,6 +31,7 @@ from accord.auditing.columns import (
     side_columns,
     side_numbers,
 )
+from accord.auditing.findings import NOUNS
 from accord.auditing.measure import counts, language
 from accord.auditing.tables import Tables
 from accord.auditing.thresholds import limit
@@ -108,7 +109,7 @@ class Scan:
     @property
     def noun(self) -> str:
         """The noun for a row."""
-        return {"pairs": "pairs", "labelled": "labelled answers"}.get(self.kind, "rows")
+        return NOUNS.get(self.kind, "rows")
 
     def at(self, row: int) -> str:
         """Return the place of a row as file:line."""
