@@ -8,8 +8,10 @@ import shlex
 import shutil
 import textwrap
 import unicodedata
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TextIO
 
 from accord.auditing.findings import AuditFinding
@@ -121,13 +123,11 @@ def first_sentence(text: str) -> str:
 
 def fitted(text: str, columns: int) -> str:
     """Cut a text to so many columns of a terminal. A Chinese character takes two."""
-    used = 0
-    for at, character in enumerate(text):
-        used += columns_of(character)
-        # one column stays for the mark, unless the text ends here
-        if used > columns or (used == columns and at < len(text) - 1):
-            return text[:at] + "…"
-    return text
+    # the longest beginning that leaves a column for the mark, if the rest does not fit
+    ends = list(accumulate(map(columns_of, text)))
+    if not ends or ends[-1] <= columns:
+        return text
+    return text[: bisect_right(ends, columns - 1)] + "…"
 
 
 def columns_of(character: str) -> int:
