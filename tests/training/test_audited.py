@@ -180,7 +180,7 @@ def test_it_is_kept_said_and_shown(tiny_folder, tmp_path):
     assert said["says"] == kept["headline"]
     page = render([Recorded.open(str(folder))])
     assert (
-        "<h3>Audit: unfit</h3>" in page
+        f"<h3>Audit: {kept['headline']}</h3>" in page
         and "All 40 training rows; its classifiers read 9 of them." in page
         and f"accord audit {data} --fix cleaned.jsonl" in page
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from accord.types import Finding
 
 RANK = {"refused": 0, "warning": 1, "note": 2, "ok": 3}
+NOUNS = {"pairs": "pairs", "labelled": "labelled answers"}  # for rows of a kind; else "rows"
 
 
 @dataclass(frozen=True)

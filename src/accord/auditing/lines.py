@@ -8,7 +8,10 @@ import shlex
 import shutil
 import textwrap
 import unicodedata
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TextIO
 
 from accord.auditing.findings import AuditFinding
@@ -104,11 +107,11 @@ def _passed(passed: Sequence[AuditFinding], width: int, every: bool) -> Iterator
             first = f"  {MARKS['ok']} {finding.check}: "
             yield _wrapped(finding.says, width, first, "      ")
         return
-    # not their titles, which name the fault that was not found
-    names = ", ".join(dict.fromkeys(finding.check for finding in passed))
+    groups = Counter(finding.check.partition(".")[0] for finding in passed)
+    names = ", ".join(f"{name} {count}" for name, count in groups.most_common())
     begin, end = f"{len(passed)} checks without a finding: ", "; --all shows them"
     room = width - len(begin) - len(end)
-    shown = names if len(names) <= room else names[: room - 1].rpartition(", ")[0] + " …"
+    shown = names if len(names) <= room else names[: room - 2].rpartition(", ")[0] + ", …"
     yield f"{begin}{shown}{end}"
 
 
@@ -120,13 +123,11 @@ def first_sentence(text: str) -> str:
 
 def fitted(text: str, columns: int) -> str:
     """Cut a text to so many columns of a terminal. A Chinese character takes two."""
-    used = 0
-    for at, character in enumerate(text):
-        used += columns_of(character)
-        # one column stays for the mark, unless the text ends here
-        if used > columns or (used == columns and at < len(text) - 1):
-            return text[:at] + "…"
-    return text
+    # the longest beginning that leaves a column for the mark, if the rest does not fit
+    ends = list(accumulate(map(columns_of, text)))
+    if not ends or ends[-1] <= columns:
+        return text
+    return text[: bisect_right(ends, columns - 1)] + "…"
 
 
 def columns_of(character: str) -> int:

@@ -30,6 +30,7 @@ from accord.auditing.columns import (
     side_columns,
     side_numbers,
 )
+from accord.auditing.findings import NOUNS
 from accord.auditing.measure import counts, language
 from accord.auditing.prompts import hashes, near_prompts, prompt_arrays, prompt_text
 from accord.auditing.tables import Tables
@@ -111,7 +112,7 @@ class Scan:
     @property
     def noun(self) -> str:
         """The noun for a row."""
-        return {"pairs": "pairs", "labelled": "labelled answers"}.get(self.kind, "rows")
+        return NOUNS.get(self.kind, "rows")
 
     def at(self, row: int) -> str:
         """Return the place of a row as file:line."""

@@ -20,10 +20,10 @@ sentences from `judge`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accord.auditing.findings import RANK, AuditFinding
+from accord.auditing.findings import NOUNS, RANK, AuditFinding, Place
 from accord.auditing.thresholds import limit
 
 # the rule in short, for the page
@@ -87,9 +87,13 @@ class Verdict:
     @property
     def headline(self) -> str:
         """The verdict in one line: the word, the size, the file, and the worst causes."""
-        word = WORDS[self.word] + (f", {self.size}" if self.size else "")
+        return f"{WORDS[self.word]}{f', {self.size}' if self.size else ''}: {self.subject}"
+
+    @property
+    def subject(self) -> str:
+        """The file and the worst causes, as they stand behind the verdict."""
         # without its folders: the line must be read at a glance
-        line = f"{word}: {self.name.rstrip('/').rpartition('/')[2] or self.name}, {self.amount}"
+        line = f"{self.name.rstrip('/').rpartition('/')[2] or self.name}, {self.amount}"
         titles = list(dict.fromkeys(cause.finding.title for cause in self.causes))
         more = [f"and {len(titles) - NAMED} more"] if len(titles) > NAMED else []
         return f"{line} ({'; '.join([*titles[:NAMED], *more])})" if titles else line
@@ -144,6 +148,31 @@ def judge(findings: Iterable[AuditFinding], name: str, rows: int, noun: str) -> 
         tuple(sizes),
         tuple(each for each in every if each.verdict == "ok"),
     )
+
+
+def judge_record(record: Mapping) -> Verdict:
+    """Judge a written audit, such as a run's audit.json, by the same rule."""
+    findings = [
+        AuditFinding(
+            each["check"],
+            each["verdict"],
+            each["says"],
+            each["evidence"],
+            each["remedy"],
+            title=each["title"],
+            why=each["why"],
+            command=each["command"],
+            harm=each["harm"],
+            places=tuple(
+                Place(row["at"], row["detail"], -1, row["excerpt"]) for row in each["rows"]
+            ),
+            # audits of accord 0.3 and earlier have neither
+            aspect=each.get("aspect", "quality"),
+            explained_by=each.get("explained_by", ""),
+        )
+        for each in record["findings"]
+    ]
+    return judge(findings, record["file"], record["examples"], NOUNS.get(record["kind"], "rows"))
 
 
 def size_word(rows: int) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from accord.auditing.lines import full_command
 from accord.auditing.run import Audit
 from accord.auditing.thresholds import THRESHOLDS, limit
+from accord.auditing.verdict import RULE
 from accord.pages import bars
 from accord.pages.page import environment, write_page_file
 from accord.types import UsageError
@@ -42,18 +42,15 @@ def write_page(audit: Audit, path: str | Path) -> None:
 
 def render(audit: Audit) -> str:
     """Return the page's text."""
-    data, options = audit.scan.name, audit.scan.naming.options()
-    raised = [
-        (finding, full_command(finding.command, data, options) if finding.command else "")
-        for finding in audit.raised
-    ]
     return (
         environment()
         .get_template("audit.html.j2")
         .render(
             audit=audit,
-            raised=raised,
-            well=[each for each in audit.findings if each.verdict == "ok"],
+            judged=audit.judged,
+            rule=RULE,
+            data=audit.scan.name,
+            options=audit.scan.naming.options(),
             figures=draw_figures(audit),
             thresholds=THRESHOLDS,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from accord.auditing import run_rows
+from accord.auditing.verdict import Verdict, judge_record
 from accord.evaluate.intervals import Estimate
 from accord.pages.curves import DISPLACED, sample_curves, training_curves
 from accord.pages.page import environment, write_page_file
@@ -42,6 +43,7 @@ class Shown:
     preflight: list[dict]
     data: dict
     audit: dict
+    judged: Verdict | None  # of the audit; None if none was kept
     environment: dict
     judging: list[str]
     # numbered as on the time axis; warnings first
@@ -116,7 +118,8 @@ def show(run: Recorded) -> Shown:
         run.json("pairs.json", {}),
         run.json("preflight.json", []),
         run.json("data.json", {}),
-        run.json(run_rows.NAME, {}),
+        audit := run.json(run_rows.NAME, {}),
+        judge_record(audit) if audit else None,
         run.json("environment.json", {}),
         list(judging.lines(run.json(judging.NAME, {}))),
         sorted(enumerate(run.events, 1), key=lambda event: event[1]["verdict"] == "note"),

@@ -6,12 +6,7 @@ from accord.runs.display import MARKS
 
 __all__ = ["MARKS", "MEANINGS", "SEVERITY", "short"]
 
-SEVERITY = {
-    "refused": "makes the data unfit",
-    "warning": "take care",
-    "note": "to know",
-    "ok": "well",
-}
+SEVERITY = {"refused": "makes it unfit", "warning": "take care", "note": "to know", "ok": "well"}
 
 MEANINGS = {
     "eval_reward": "reward of the policy's answers",
