@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from accord.auditing.causes import Cause
 from accord.auditing.checks import (
     belonging,
     diversity,
@@ -215,7 +216,7 @@ def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFindi
         *mark_findings(scan.tables.marks, scan.at, scan.noun),
         *belonging.belonging_findings(scan, seed),
         *_of_shortcuts(scan, probes),
-        *_of_labels(scan, probes),
+        *_of_labels(scan, probes, causes),
         *_of_amount(scan, probes, seed),
     ]
     return found, probes
@@ -246,9 +247,9 @@ def _of_shortcuts(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
     ]
 
 
-def _of_labels(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
+def _of_labels(scan: Scan, probes: Probes | None, causes: Sequence[Cause]) -> list[AuditFinding]:
     found = [
-        labels.noise(scan, probes),
+        labels.noise(scan, probes, causes),
         labels.declared_labels(scan),
         *labels.score_findings(scan),
         labels.votes(scan),
