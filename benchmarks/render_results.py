@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(ROOT / "benchmarks")]
 
-import past_offline  # noqa: E402 - found by the line above
+import noise_coverage  # noqa: E402 - found by the line above
+import past_offline  # noqa: E402 - likewise
 from making import figures  # noqa: E402 - likewise
 
 from accord.campaign.compare import frontier  # noqa: E402 - behind them
@@ -76,6 +77,7 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("silentbench.json", of_documentation(figures.silentbench, named=False)),
     ("coverage.json", of_documentation(figures.coverage, named=False)),
     ("silentbench_files.json", lambda file: files_table(read(file))),
+    ("noise_coverage.json", lambda file: noise_coverage.table(read(file))),
     ("silentbench_lifecycle.json", lambda file: lifecycle(read(file))),
     ("vs_trl.json", of_documentation(figures.vs_trl, named=False)),
     ("paths.json", of_documentation(figures.paths, named=False)),

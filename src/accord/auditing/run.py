@@ -234,7 +234,7 @@ def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFindi
         *mark_findings(scan.tables.marks, scan.at, scan.noun),
         *belonging.belonging_findings(scan, seed),
         *_of_shortcuts(scan, probes, causes),
-        *_of_labels(scan, probes),
+        *_of_labels(scan, probes, causes),
         *_of_amount(scan, probes, seed),
     ]
     return with_symptoms(found, scan, causes), probes
@@ -266,9 +266,9 @@ def _of_shortcuts(scan: Scan, probes: Probes | None, causes: Sequence[Cause]) ->
     ]
 
 
-def _of_labels(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
+def _of_labels(scan: Scan, probes: Probes | None, causes: Sequence[Cause]) -> list[AuditFinding]:
     found = [
-        labels.noise(scan, probes),
+        labels.noise(scan, probes, causes),
         labels.declared_labels(scan),
         *labels.score_findings(scan),
         labels.votes(scan),

@@ -142,6 +142,27 @@ THRESHOLDS = {
         " (Mitchell 2023)",
     ),
     "noise_unfit": Threshold(0.40, "lower end: nearly coin flips"),
+    "noise_rows": Threshold(
+        200,
+        "rows judged, under which the texts cannot tell flips from a weak classifier: of 80 and of"
+        " 160 sound rows 3 to 5 % had a lower end above .1 (benchmarks/noise_coverage.py)",
+    ),
+    "noise_prompts": Threshold(100, "prompts that these rows must come from, as for the rows"),
+    "noise_skill": Threshold(
+        0.55,
+        "lower end of the probe's accuracy, under which nothing is shown by its contradictions",
+    ),
+    "noise_sure_error": Threshold(
+        0.05,
+        "errors of the surest rows that are no flips: up to .05 to .08 where people's sureness is"
+        " heavy-tailed (5,000 synthetic pairs without a flip)",
+    ),
+    "noise_spread": Threshold(
+        2.0,
+        "factor of variance, beside the design effect: folds share their training rows. With 1 the"
+        " 95 % interval held .67 to .89 of cases of 5,000 rows, with 1.5 .92, with 2 .97 and more",
+    ),
+    "noise_wide": Threshold(0.25, "width of the interval from which texts alone cannot tell"),
     "swapped": Threshold(
         0.5,
         "share of scored pairs whose score says the opposite, above which the columns are"

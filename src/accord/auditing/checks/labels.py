@@ -4,10 +4,13 @@ swapped columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from accord.auditing.causes import Cause
 from accord.auditing.checks.integrity import places
-from accord.auditing.checks.noise import flipped_share
+from accord.auditing.checks.noise import accounted_for, flipped_share
 from accord.auditing.checks.parts import turned_part
 from accord.auditing.checks.probes import Probes
 from accord.auditing.checks.shortcuts import as_dict
@@ -16,40 +19,36 @@ from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.evaluate.intervals import Estimate, clopper_pearson
 
-WIDE = 0.25  # an interval wider than this says that texts alone cannot tell
 # scales of judges; the smallest that holds all scores is used, else their range
 SCALES = ((0, 1), (1, 5), (1, 10), (0, 100))
 
 
-def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
-    """Estimate the share of randomly flipped labels, from texts alone."""
+def noise(scan: Scan, probes: Probes | None, causes: Sequence[Cause] = ()) -> AuditFinding | None:
+    """Estimate the share of randomly flipped labels, from texts alone, among the rows that no other
+    finding accounts for. It warns only if the lower end is above the limit.
+    """
     if probes is None:
         return None
-    share = flipped_share(probes.words, probes.groups)
-    wide = share.high - share.low > WIDE
+    left_out = accounted_for(scan, causes)
+    share = flipped_share(probes.words, probes.groups, left_out)
+    identified = share.high - share.low <= limit("noise_wide")
     verdict = (
         "refused"
         if share.low > limit("noise_unfit")
         else "warning"
         if share.low > limit("noise")
-        else "note"
-        if wide
         else "ok"
+        if identified and share.value <= limit("noise")
+        else "note"
     )
-    says = f"estimated flipped labels: between {percent(share.low)} and {percent(share.high)}"
-    if wide:
-        says += (
-            "; the texts alone cannot tell (no classifier is sure of enough rows), so votes or"
-            " scores are needed"
-        )
-    else:
-        says += f", most likely {percent(share.value)}"
-    doubtful = probes.words.rows[np.argsort(probes.words.margins, kind="stable")]
+    doubtful = probes.words.rows[~left_out][
+        np.argsort(probes.words.margins[~left_out], kind="stable")
+    ]
     return AuditFinding(
         "labels.noise",
         verdict,
-        says,
-        {"estimate": as_dict(share), "identified": not wide},
+        _noise_says(scan, share, identified, int(left_out.sum())),
+        {"estimate": as_dict(share), "identified": identified, "left_out": int(left_out.sum())},
         (
             f"train with label_smoothing = {max(0.01, min(0.4, share.value)):.2f} (cdpo or robust),"
             " or with ipo; re-label the rows named"
@@ -71,6 +70,31 @@ def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
             scan, doubtful, "a classifier that did not see this prompt is surest of the opposite"
         ),
     )
+
+
+def _noise_says(scan: Scan, share: Estimate, identified: bool, left_out: int) -> str:
+    """Write the estimate in words: an end that the texts do not show is not given."""
+    judged = f"{share.n:,} {scan.noun}"
+    if left_out:
+        judged += f" ({left_out:,} that other findings account for are left out)"
+    if share.low > 0:
+        says = f"estimated flipped labels: between {percent(share.low)} and {percent(share.high)}"
+    elif share.high < limit("noise_unfit"):
+        says = f"estimated flipped labels: at most {percent(share.high)}"
+    else:
+        says = "the texts cannot tell how many labels are flipped"
+    if identified and share.value > 0:
+        says += f", most likely {percent(share.value)}"
+    says += f"; judged from {judged}"
+    if not identified:
+        few = share.n < limit("noise_rows")
+        says += (
+            f"; under {int(limit('noise_rows')):,} rows or {int(limit('noise_prompts')):,} prompts"
+            " a classifier of words proves nothing"
+            if few
+            else "; no classifier of words is sure of enough rows to say more: votes or scores can"
+        )
+    return says
 
 
 def declared_labels(scan: Scan) -> AuditFinding | None:

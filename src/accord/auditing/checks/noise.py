@@ -1,69 +1,163 @@
 """Estimate the share of flipped labels from texts alone: how sure may a classifier be before the
 labels contradict it?
 
-    P(label | margin) = ε + (1 - 2ε) σ(a·margin)          ε flips, margins cross-fitted
+    P(label | margin) = ε + (1 - 2ε) (κ + (1 - 2κ) σ(a·margin))
+        ε flips, margins cross-fitted, κ in [0, SURE_ERROR]
 
 The disagreement between a cross-fitted classifier and the labels mixes two things: flips, and rows
 that the classifier cannot judge. They differ in the tail. On rows where the classifier is sure,
 even a weak classifier errs rarely, but labels flipped at random still contradict it at the rate ε.
-So ε is read from the level at which the curve of right labels against margin flattens. The interval
-is the profile likelihood's, widened for rows that share a prompt.
+So ε is read from the level at which the curve of right labels against margin flattens.
+
+Two ends, two kinds of knowledge. The upper end needs no trust in the classifier: labels cannot be
+flipped more often than they contradict its surest rows. The lower end needs a classifier whose sure
+rows are right, which no text proves. So κ, the errors of sure rows that are no flips (people who
+disagree, a pattern with exceptions), may be anything up to SURE_ERROR; and the lower end is 0
+unless there are rows enough, prompts enough, skill enough and sure rows enough. The interval is the
+profile likelihood's, widened for rows that share a prompt and for folds that share their training
+rows. benchmarks/noise_coverage.py measures how often it holds the truth.
 
 The estimate covers flips that do not depend on the text. Disagreement of people on hard pairs is no
-flip in this sense. If no classifier is sure of any row, the curve does not flatten, and the
-interval is wide. Identification by rows that are certain: Northcutt et al. 2021, arXiv:1911.00068;
-Patrini et al. 2017, arXiv:1609.03683.
+flip in this sense. Identification by rows that are certain: Northcutt et al. 2021,
+arXiv:1911.00068; Patrini et al. 2017, arXiv:1609.03683.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.optimize import minimize_scalar
+from collections.abc import Sequence
 
+import numpy as np
+from scipy.special import expit
+
+from accord.auditing import minhash
+from accord.auditing.causes import Cause
+from accord.auditing.checks.integrity import conflicting_labels, duplicate_rows, knots
 from accord.auditing.checks.probes import Probed
+from accord.auditing.scan import Scan
+from accord.auditing.thresholds import limit
 from accord.evaluate.intervals import Estimate
 
 GRID = np.linspace(0.0, 0.49, 99)
+SLOPES = np.exp(np.linspace(-4.0, 4.0, 161))  # steps of 5 %, finer than 10,000 rows can tell
+BINS = 64  # of equally many rows; the likelihood sees their mean margin
 CHI2 = 3.841  # 95 % quantile of χ² with one degree of freedom
+SURE = 0.95  # fitted probability from which a row counts as sure
 
 
-def flipped_share(probed: Probed, groups: np.ndarray) -> Estimate:
+def flipped_share(
+    probed: Probed, groups: np.ndarray, left_out: np.ndarray | None = None
+) -> Estimate:
     """Estimate ε with its 95 % profile-likelihood interval, in [0, .49].
+
+    The interval is all of [0, .49] where too few rows or prompts are left to judge by.
 
     Args:
       probed: cross-fitted margins in favour of each row's own label.
       groups: prompt of each row [n].
+      left_out: rows that another finding accounts for, [n] bool; see `accounted_for`.
     """
-    margins = probed.margins / max(1e-12, float(np.abs(probed.margins).mean()))
-    profile = np.array([_best(share, margins) for share in GRID])
+    kept = np.ones(len(groups), bool) if left_out is None else ~left_out
+    margins, groups = probed.margins[kept], groups[kept]
+    if len(margins) < limit("noise_rows") or len(np.unique(groups)) < limit("noise_prompts"):
+        return Estimate(0.0, 0.0, float(GRID[-1]), len(margins))
+    margins = margins / max(1e-12, float(np.abs(margins).mean()))
+    losses = _losses(margins)  # [E, A]
+    profile = losses.min(1)
     # A quasi-likelihood over clustered rows is too sharp by the design effect (Rao and Scott 1984).
-    allowed = profile.min() + 0.5 * CHI2 * _design_effect(margins, groups)
+    allowed = profile.min() + 0.5 * CHI2 * limit("noise_spread") * _design_effect(margins, groups)
     inside = GRID[profile <= allowed]
-    return Estimate(
-        float(GRID[profile.argmin()]), float(inside.min()), float(inside.max()), len(margins)
+    best, slope = np.unravel_index(losses.argmin(), losses.shape)
+    kappa = limit("noise_sure_error")
+    low = max(0.0, (float(inside.min()) - kappa) / (1 - 2 * kappa))
+    if not (_is_skilled(probed.accuracy) and _is_sure(margins, groups, float(SLOPES[slope]))):
+        low = 0.0
+    return Estimate(float(GRID[best]), low, float(inside.max()), len(margins))
+
+
+def _is_skilled(accuracy: Estimate) -> bool:
+    """Tell whether the classifier is better than chance by a margin."""
+    return accuracy.low > limit("noise_skill")
+
+
+def _is_sure(margins: np.ndarray, groups: np.ndarray, slope: float) -> bool:
+    """Tell whether enough rows of enough prompts are sure under the best fit."""
+    sure = expit(slope * np.abs(margins)) >= SURE
+    return bool(
+        sure.sum() >= limit("noise_rows") / 2
+        and len(np.unique(groups[sure])) >= limit("noise_prompts") / 2
     )
 
 
-def _best(share: float, margins: np.ndarray) -> float:
-    """Return the smallest negative log-likelihood over the scale a, at this share of flips."""
-    return float(
-        minimize_scalar(
-            lambda log_a: _loss(share, log_a, margins), bounds=(-6, 4), method="bounded"
-        ).fun
-    )
-
-
-def _loss(share: float, log_a: float, margins: np.ndarray) -> float:
-    right = 0.5 * (1 + np.tanh(0.5 * np.exp(log_a) * margins))
-    return float(-np.log(np.maximum(share + (1 - 2 * share) * right, 1e-12)).sum())
+def _losses(margins: np.ndarray) -> np.ndarray:
+    """Return the negative log-likelihood of each share of flips and slope, [E, A], without κ."""
+    size = np.abs(margins)
+    right = (margins > 0) + 0.5 * (margins == 0)
+    order = np.argsort(size, kind="stable")
+    parts = np.array_split(order, min(BINS, len(order)))
+    middle = np.array([size[part].mean() for part in parts])  # [B]
+    hits = np.array([right[part].sum() for part in parts])
+    misses = np.array([len(part) for part in parts]) - hits
+    sure = expit(SLOPES[:, None] * middle)  # [A, B]
+    chance = np.clip(
+        GRID[:, None, None] + (1 - 2 * GRID[:, None, None]) * sure, 1e-9, 1 - 1e-9
+    )  # [E, A, B]
+    return -(np.log(chance) @ hits + np.log1p(-chance) @ misses)
 
 
 def _design_effect(margins: np.ndarray, groups: np.ndarray) -> float:
-    """Compute the factor by which clustering increases the variance of a mean over these rows; at
-    least 1.
+    """Compute the factor by which clustering increases the variance of a mean over these rows, or
+    over the surer half of them; at least 1.
     """
     right = (margins > 0) + 0.5 * (margins == 0)
     rest = right - right.mean()
     _, group = np.unique(groups, return_inverse=True)
-    own = float(np.square(rest).sum())
-    return max(1.0, float(np.square(np.bincount(group, weights=rest)).sum()) / own) if own else 1.0
+    surer = np.abs(margins) >= np.median(np.abs(margins))
+    found = [1.0]
+    for part in (rest, rest * surer):
+        own = float(np.square(part).sum())
+        if own:
+            found.append(float(np.square(np.bincount(group, weights=part)).sum()) / own)
+    return max(found)
+
+
+def accounted_for(scan: Scan, causes: Sequence[Cause] = ()) -> np.ndarray:
+    """Mark sampled rows that another finding accounts for, [n] bool: copies but for the first of
+    each comparison, contradictions and cycles, equal or nearly equal answers, ties by score or by
+    vote, labels marked as flipped, and wrecks that nothing can be taken out of.
+
+    Each would be counted as noise, or would hide it: the noise estimate is of the other rows.
+    """
+    rows = scan.sample_rows
+    out = duplicate_rows(scan)[rows] | (scan.declared[rows] == 1) | _near_copies(scan, rows)
+    for cause in causes:
+        if cause.without is None:
+            out |= cause.rows[rows]
+    if not scan.paired:
+        return out | conflicting_labels(scan)[rows]
+    contradictory, cyclic = knots(scan)
+    alike = minhash.similarity(scan.answer_signs[rows, 0], scan.answer_signs[rows, 1])
+    return (
+        out
+        | contradictory[rows]
+        | cyclic[rows]
+        | (scan.folded[rows, 0] == scan.folded[rows, 1])
+        | (alike >= limit("same_answers"))
+        | (scan.scores[rows, 0] == scan.scores[rows, 1])  # NaN equals nothing
+        | (scan.votes[rows, 0] == scan.votes[rows, 1])
+    )
+
+
+def _near_copies(scan: Scan, rows: np.ndarray) -> np.ndarray:
+    """Mark sampled rows that nearly repeat an earlier one in prompt and answers, [n] bool."""
+    signs = scan.answer_signs[rows]
+    pairs = minhash.links(
+        np.ascontiguousarray(signs[:, 0]), limit("near_jaccard"), scan.groups[rows]
+    )
+    if not len(pairs):
+        return np.zeros(len(rows), bool)
+    one, two = pairs.T
+    alike = (minhash.similarity(signs[one], signs[two]) >= limit("near_jaccard")).all(1)
+    cluster = minhash.clusters(len(rows), pairs[alike])
+    first = np.full(int(cluster.max()) + 1, len(rows))
+    np.minimum.at(first, cluster, np.arange(len(rows)))
+    return first[cluster] < np.arange(len(rows))
