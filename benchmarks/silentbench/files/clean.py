@@ -291,9 +291,8 @@ def rows_of(data: Path, kind: str, seed: int) -> tuple[list[Row], list[Row] | No
     rng.shuffle(rows)
     if seed % 2 or kind.startswith("real"):  # real sets hold near copies: such a split would leak
         return rows, None
-    held_prompts = set(
-        rng.sample(sorted({prompt_key(row) for row in rows}), max(1, len(rows) // 5))
-    )
+    prompts = sorted({prompt_key(row) for row in rows})
+    held_prompts = set(rng.sample(prompts, max(1, len(prompts) // 5)))
     train = [row for row in rows if prompt_key(row) not in held_prompts]
     return train, [row for row in rows if prompt_key(row) in held_prompts]
 
