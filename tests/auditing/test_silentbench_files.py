@@ -173,6 +173,8 @@ def word(*after, before=(), planted=PLANTED) -> str:
 def test_a_finding_must_show_the_phrase():
     assert word(finding("shortcuts.phrase", says="“I hope the warm shelf is cl…”")) == "named"
     assert word(finding("shortcuts.phrase", says="… shelf is clearer now!")) == "named"
+    assert word(finding("shortcuts.phrase", says="“the warm shelf is”")) == "named"
+    assert word(finding("shortcuts.phrase", says="“the warm shelf”")) == "other cause"
     assert word(finding("shortcuts.phrase", says="one side says “I hope”")) == "other cause"
     excerpt = Place("f:1", "", excerpt="I hope the warm shelf is clearer now!")
     assert word(finding("shortcuts.phrase", places=(excerpt,))) == "other cause"
@@ -256,14 +258,18 @@ def test_the_table_counts(tmp_path):
 SYNTHETIC = [kind for kind in clean.KINDS if not kind.startswith(("real", "grade"))]
 
 
-def test_clean_files_are_decided_by_their_seed():
+def test_clean_files_are_decided_by_their_seed(monkeypatch):
+    monkeypatch.setattr(clean, "SIZES", (60,))
+
     def faults(kind):
         first, again = (clean.rows_of(Path("nowhere"), kind, 4) for _ in range(2))
         other = clean.rows_of(Path("nowhere"), kind, 5)
         found = [] if first == again else ["the same seed gives other rows"]
         found += [] if first != other else ["another seed gives the same rows"]
         rows, held = first
-        found += [] if 30 <= len(rows) <= 801 else [f"{len(rows)} rows"]
+        found += (
+            [] if 30 <= len(rows) <= 80 or kind == "honest duplicates" else [f"{len(rows)} rows"]
+        )
         shared = {prompt_key(row) for row in rows} & {prompt_key(row) for row in held or ()}
         return found + (["a prompt stands in both files"] if shared else [])
 

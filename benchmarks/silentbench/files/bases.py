@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.silentbench.files.material import Material, Row, prompt_key, text
 
-FEWEST, MOST = 300, 900  # rows of a draw
+FEWEST, MOST = 300, 900  # rows of a draw; small files are the commoner ones
 SHORTEST, LONGEST = 2, 4_000  # characters of an answer: what is outside is a fault of its own
 
 
@@ -74,7 +74,7 @@ def drawn(data: Path, base: Base, seed: int) -> Material:
         by_prompt.setdefault(prompt_key(row), []).append(row)
     prompts = sorted(by_prompt)
     rng.shuffle(prompts)
-    asked = rng.randint(FEWEST, min(MOST, int(len(rows) * 0.75)))
+    asked = int(rng.triangular(FEWEST, min(MOST, int(len(rows) * 0.75)), FEWEST))
     held_rows = max(60, asked // 4)
     held, train = _filled(prompts, by_prompt, held_rows, rng), []
     rest = prompts[len({prompt_key(row) for row in held}) :]

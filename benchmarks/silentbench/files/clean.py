@@ -200,7 +200,7 @@ def _read(file: Path) -> list[Row]:
 
 
 def grade_school(data: Path, rng: random.Random, count: int) -> list[Row]:
-    """Take problems with worked answers; the wrong work leaves out or adds a step."""
+    """Take problems with worked answers; one step of the wrong work is of another problem."""
     found = []
     problems = _read(data / "gsm8k" / "train.jsonl.gz")
     for row in rng.sample(problems, count):
@@ -210,13 +210,9 @@ def grade_school(data: Path, rng: random.Random, count: int) -> list[Row]:
             continue
         right = int(number[0].replace(",", ""))
         wrong = right + rng.choice((-5, -2, -1, 1, 2, 3, 10))
-        slipped = list(steps)
-        at = rng.randrange(len(slipped))
-        if rng.random() < 0.5:
-            del slipped[at]
-        else:
-            stray = re.sub(r"<<[^>]*>>", "", rng.choice(problems)["answer"]).split("\n")
-            slipped.insert(at, rng.choice(stray[:-1]))
+        stray = re.sub(r"<<[^>]*>>", "", rng.choice(problems)["answer"]).split("\n")
+        slipped = list(steps)  # as many steps: their number would tell
+        slipped[rng.randrange(len(steps))] = rng.choice(stray[:-1])
         texts = ["\n".join([*each, f"#### {n}"]) for each, n in ((steps, right), (slipped, wrong))]
         found.append({"prompt": row["question"], "chosen": texts[0], "rejected": texts[1]})
     return found
@@ -291,9 +287,8 @@ def rows_of(data: Path, kind: str, seed: int) -> tuple[list[Row], list[Row] | No
     rng.shuffle(rows)
     if seed % 2 or kind.startswith("real"):  # real sets hold near copies: such a split would leak
         return rows, None
-    held_prompts = set(
-        rng.sample(sorted({prompt_key(row) for row in rows}), max(1, len(rows) // 5))
-    )
+    prompts = sorted({prompt_key(row) for row in rows})
+    held_prompts = set(rng.sample(prompts, max(1, len(prompts) // 5)))
     train = [row for row in rows if prompt_key(row) not in held_prompts]
     return train, [row for row in rows if prompt_key(row) in held_prompts]
 

@@ -310,7 +310,7 @@ KINDS = (
     Kind("quotation marks", "shortcuts", quotes),
     Kind("think blocks", "shortcuts", think),
     Kind("pet words", "shortcuts", ngrams),
-    Kind("length of a side", "shortcuts", length, shares=(1.0, 0.3)),
+    Kind("length of a side", "shortcuts", length, shares=(1.0, 0.5)),
     Kind("layout of a side", "shortcuts", layout),
     Kind("column tells the label", "shortcuts", column, shares=(1.0, 0.3)),
 )

@@ -388,7 +388,7 @@ def end_token(material: Material) -> Planted:
     rng = material.rng
     side = a_side(material)
     token = rng.choice(
-        ("</s>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "[/INST]")
+        ("</s>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
     )
     return Planted(change(material, side, lambda old: old + token), f"{side}: {token}")
 

@@ -252,7 +252,7 @@ def _shown(shows: Sequence[str], finding: AuditFinding) -> bool:
 
 
 def _holds(seen: str, phrase: str) -> bool:
-    """Tell whether a phrase stands there, perhaps shortened at an end, or escaped."""
+    """Tell whether a phrase stands there: shortened at an end, half of it, or escaped."""
     plain = re.sub(r"[\W_]+", " ", phrase).strip().lower()
     if not plain:
         return phrase.strip() in seen or repr(phrase)[1:-1] in seen
@@ -262,4 +262,9 @@ def _holds(seen: str, phrase: str) -> bool:
     text = re.sub(r"[\W_]+", " ", text).lower()
     if f" {plain} " in f" {text} ":
         return True
-    return len(plain) > 2 * ENDS and (plain[:ENDS] in text or plain[-ENDS:] in text)
+    if len(plain) > 2 * ENDS and (plain[:ENDS] in text or plain[-ENDS:] in text):
+        return True
+    parts = plain.split()
+    run = max(3, (len(parts) + 1) // 2)  # words in a row that are enough: half of the phrase
+    runs = (" ".join(parts[i : i + run]) for i in range(len(parts) - run + 1))
+    return any(f" {each} " in f" {text} " for each in runs)

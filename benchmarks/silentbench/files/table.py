@@ -8,7 +8,8 @@ from accord.evaluate.intervals import clopper_pearson
 
 WORDS = ("named", "other cause", "missed")
 HEADLINE = 0.3  # share of the rows from which a fault should be named
-GOAL_NAMED, GOAL_OTHER, GOAL_ALARMS = 0.9, 0.03, 0.02
+COLUMNS = "| cases | named | by a note alone | something else beside | other cause | missed |"
+LINE = "|---" * 7 + "|"
 
 
 def share(hits: int, of: int) -> dict:
@@ -95,12 +96,10 @@ def table(record: dict, every: bool = False) -> str:
         f" {found['bench']['failed']} failed",
         "",
     ]
-    lines += ["| share of rows | cases | named | other cause | missed |", "|---|---|---|---|---|"]
+    lines += [f"| share of rows {COLUMNS}", LINE]
     lines += [_line(name, each) for name, each in found["shares"].items()]
     for title in ("items", "bases", "kinds"):
-        lines += ["", f"| {title}, {HEADLINE:.0%} of rows and more | cases | named | other cause |"]
-        lines[-1] += " missed |"
-        lines += ["|---|---|---|---|---|"]
+        lines += ["", f"| {title}, {HEADLINE:.0%} of rows and more {COLUMNS}", LINE]
         lines += [_line(name, each) for name, each in found[title].items()]
     lines += ["", *_alarms(record)]
     return "\n".join([*lines, *(_others(record) if every else [])])
@@ -108,7 +107,8 @@ def table(record: dict, every: bool = False) -> str:
 
 def _line(name: str, each: dict) -> str:
     named = _percent(each["named share"])
-    return f"| {name} | {each['in all']} | {named} | {each['other cause']} | {each['missed']} |"
+    rest = (each[word] for word in ("by a note", "beside", "other cause", "missed"))
+    return f"| {name} | {each['in all']} | {named} | {' | '.join(map(str, rest))} |"
 
 
 def _alarms(record: dict) -> list[str]:
