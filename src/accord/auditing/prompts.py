@@ -214,8 +214,8 @@ ENGLISH = frozenset(
     " there here who what when where why how which whom whose is am are was were be been being do"
     " does did doing have has had can could would should will shall may might must of to in on at"
     " by for with about from into as and or so if then than please kindly tell give explain"
-    " describe know like want need help hi hello hey dear thanks thank ok okay just really very some any"
-    " let show say question answer following question user assistant human system best way get got"
+    " describe know like want need help hi hello hey dear thanks thank ok okay just really very some"
+    " any let show say question answer following question user assistant human system best way get got"
     " happen happens happened happening briefly detail details simply simple terms quickly"
     " exactly actually"
     " s t d m re ve ll im id whats hows lets also more most much many".split()

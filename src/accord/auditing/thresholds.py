@@ -109,6 +109,26 @@ THRESHOLDS = {
         "different values of a column over different prompts, from which on it names rows or"
         " prompts; a category, a user or a passage has fewer",
     ),
+    "one_cluster": Threshold(
+        0.5, "share of rows in one cluster of prompts; what is left for a held-out set is outliers"
+    ),
+    "held_out_auc": Threshold(
+        0.7,
+        "area under the curve at which held-out rows are of another kind or length (the interval"
+        " must reach .65); random splits by prompt of the real sets give .43 to .57",
+    ),
+    "held_out_sources": Threshold(
+        0.1, "total variation distance of two files' categories, beyond what chance gives"
+    ),
+    "held_out_easier": Threshold(
+        0.1, "gap between the intervals of both files, in the share of pairs that are easy"
+    ),
+    "held_out_labels": Threshold(
+        0.15, "difference of the shares of desirable rows; their intervals must not meet"
+    ),
+    "tail": Threshold(
+        0.97, "share of comparisons in which held-out rows lie beyond the training rows"
+    ),
     "shortcut": Threshold(
         0.65,
         "accuracy of a rule on one feature; reward models on human data reach .65 to .75, so such a"
