@@ -85,6 +85,12 @@ def flipped(rows: list[dict], share: float, seed: int = 1) -> list[dict]:
     return [turned(row) if rng.random() < share else row for row in rows]
 
 
+def slipped(text: str, number: int) -> str:
+    """The text with one slip of the pen, in another of its first 40 letters for each number."""
+    at = 1 + number % 40
+    return text[:at] + text[at] + text[at:] if number < 40 else text[:at] + text[at + 1 :]
+
+
 def write(path, rows: list) -> str:
     """A JSONL file; a row that is text already stands as it is."""
     lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 import pytest
-from auditing.rows import clean, labelled, scored, write
+from auditing.rows import clean, labelled, scored, slipped, write
 
 from accord.auditing.fix import Options, fix
 from accord.auditing.run import audit
@@ -140,10 +140,10 @@ def test_nothing_is_overwritten(tmp_path):
 def test_split_keeps_prompts_and_near_copies_together(tmp_path):
     base = (
         "Summarise the report about the harbour, the market and the castle in three sentences,"
-        " please, number "
+        " please, for the council"
     )
     rows = [
-        r | {"prompt": base + f"{i % 30:02d}"} if i < 90 else r for i, r in enumerate(clean(600))
+        r | {"prompt": slipped(base, i % 30)} if i < 90 else r for i, r in enumerate(clean(600))
     ]
     account = split(write(tmp_path / "data.jsonl", rows), tmp_path / "out", share=0.2)
     train, held = (
@@ -154,7 +154,7 @@ def test_split_keeps_prompts_and_near_copies_together(tmp_path):
     assert len(held) == 120, "the share is met where prompts allow it"
     prompts = [{row["prompt"] for row in side} for side in (train, held)]
     assert not prompts[0] & prompts[1]
-    near = [any(p.startswith(base) for p in side) for side in prompts]
+    near = [any("three sentences, please" in p for p in side) for side in prompts]
     assert near.count(True) == 1, "near copies of a prompt are on one side"
     assert not [
         f

@@ -8,7 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from auditing.rows import BAD, FILL, GOOD, clean, flipped, labelled, scored, sentence, write
+from auditing.rows import (
+    BAD,
+    FILL,
+    GOOD,
+    clean,
+    flipped,
+    labelled,
+    scored,
+    sentence,
+    slipped,
+    write,
+)
 
 from accord.auditing.advise import choose_method
 from accord.auditing.findings import AuditFinding
@@ -89,9 +100,9 @@ def _one_prompt(rows):
 def _near_prompts(rows):
     base = (
         "Summarise the following report about the harbour, the market and the castle in three"
-        " sentences, please, number "
+        " sentences, please, for the council"
     )
-    return [row | {"prompt": base + f"{i:02d}"} if i < 60 else row for i, row in enumerate(rows)]
+    return [row | {"prompt": slipped(base, i)} if i < 60 else row for i, row in enumerate(rows)]
 
 
 def _foreign(rows):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -38,7 +39,7 @@ BAND = 3  # bins: a pair with similarity .4 becomes a candidate with p = .75, on
 VERIFIED = 300_000  # candidates whose words are compared, at 20 µs each; then similarity decides
 
 SEGMENTS = 12  # sentences and lines kept of a prompt, as hashes: the first 4 and the last 8
-TELLING = 20  # characters from which on a sentence says where it is from
+TELLING = 20  # characters of a turn from which on it says where it is from
 
 
 def prompt_text(prompt: Sequence[Turn]) -> str:
@@ -136,7 +137,10 @@ def _frame_tables(grams: np.ndarray, owner: np.ndarray, n: int) -> tuple[np.ndar
 
 
 def _cores(texts: list[bytes], frame: np.ndarray) -> np.ndarray:
-    """Keep the words that are not all frame, [n] bytes; empty where more than SHORT are left."""
+    """Keep the words that are not all frame, [n] bytes; empty where more than SHORT are left.
+
+    A short text is kept whole where under half of it is frame.
+    """
     ends = np.cumsum([len(text) for text in texts])
     covered = np.zeros(int(ends[-1]) + 1, np.int32)
     np.add.at(covered, frame, 1)
@@ -147,8 +151,8 @@ def _cores(texts: list[bytes], frame: np.ndarray) -> np.ndarray:
     begin = 0
     for at, (text, end) in enumerate(zip(texts, ends.tolist(), strict=True)):
         left = int(cumulated[end] - cumulated[begin])
-        if left == len(text):
-            out[at] = text if left <= SHORT else b""
+        if 2 * left > len(text) and len(text) <= SHORT:
+            out[at] = text  # what it shares with others is little: "what do people"
         elif left > SHORT:
             out[at] = b""
         else:
@@ -172,42 +176,51 @@ def _free_words(text: bytes, free: np.ndarray) -> bytes:
 # ---------------------------------------------------------------- near copies
 
 
+@dataclass(frozen=True)
+class NearLinks:
+    """Pairs (i, j) of near copies among different prompts."""
+
+    pairs: np.ndarray  # [m, 2]
+    changed: np.ndarray  # [m] bool: a content word of one is another, or missing, in the other
+
+
 def near_prompts(keys: np.ndarray, signs: np.ndarray, cores: np.ndarray) -> np.ndarray:
     """Cluster prompts, [n]: those with one key (exact hash) are one, and so are near copies."""
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    return minhash.clusters(len(first), near_links(signs[first], cores[first]))[group]
+    return minhash.clusters(len(first), near_links(signs[first], cores[first]).pairs)[group]
 
 
-def near_links(signs: np.ndarray, cores: np.ndarray) -> np.ndarray:
-    """Find pairs (i, j) of near copies among different prompts, [m, 2]."""
+def near_links(signs: np.ndarray, cores: np.ndarray) -> NearLinks:
+    """Find near copies among different prompts, by signature, and by words if both are short."""
     pairs = minhash.links(signs, limit("near_candidate"), band=BAND)
-    if not len(pairs):
-        return pairs
+    short = np.array([bool(core) for core in cores], bool)[pairs].all(1)
     similar = minhash.similarity(signs[pairs[:, 0]], signs[pairs[:, 1]])
-    short = np.array([bool(core) for core in cores], bool)
-    read = np.flatnonzero(short[pairs].all(1))
-    alike = similar >= np.where(short[pairs].all(1), limit("near_jaccard"), limit("near_long"))
+    alike = similar >= np.where(short, limit("near_jaccard"), limit("near_long"))
+    changed = np.zeros(len(pairs), bool)
     known: dict[int, list[str]] = {}
-    for at in read[:VERIFIED].tolist():
-        one, two = (known.get(int(i)) for i in pairs[at])
-        if one is None:
-            one = known[int(pairs[at, 0])] = content_words(cores[pairs[at, 0]])
-        if two is None:
-            two = known[int(pairs[at, 1])] = content_words(cores[pairs[at, 1]])
+    for at in np.flatnonzero(short)[:VERIFIED].tolist():
+        for each in pairs[at].tolist():
+            if each not in known:
+                known[each] = content_words(cores[each])
         form = any(cores[each].startswith(FORM) for each in pairs[at])
-        alike[at] = same_question(one, two, changed=0.0 if form else limit("near_changed"))
-    return pairs[alike]
+        found = others_in(*(known[each] for each in pairs[at].tolist()))
+        alike[at] = found is not None and found <= (0 if form else limit("near_changed"))
+        changed[at] = bool(found)
+    return NearLinks(pairs[alike], changed[alike])
 
 
-LITTLE = frozenset(LANGUAGES) | frozenset(
+ENGLISH = frozenset(
     "a an the i me my we our us you your yours he she it its they them their this that these those"
     " there here who what when where why how which whom whose is am are was were be been being do"
     " does did doing have has had can could would should will shall may might must of to in on at"
     " by for with about from into as and or so if then than please kindly tell give explain"
-    " describe know want need help hi hello hey dear thanks thank ok okay just really very some any"
-    " let show say question answer following question user assistant human system best way get got"
+    " describe know like want need help hi hello hey dear thanks thank ok okay just really very some"
+    " any let show say question answer following question user assistant human system best way get got"
+    " happen happens happened happening briefly detail details simply simple terms quickly"
+    " exactly actually"
     " s t d m re ve ll im id whats hows lets also more most much many".split()
 )
+LITTLE = ENGLISH | frozenset(LANGUAGES)
 _WORD = re.compile(r"\w+|[+*=<>^%&|]|(?<![^\W\d_])[-/]")
 WIDE = "\u2e80"  # from here on scripts write words without blanks between them
 
@@ -225,42 +238,41 @@ def content_words(text: bytes) -> list[str]:
     return words
 
 
-def same_question(one: list[str], two: list[str], changed: float) -> bool:
-    """Tell whether two short texts ask the same but for slips and small changes.
+def others_in(one: list[str], two: list[str]) -> float | None:
+    """Return the share of content words that are others, more or elsewhere in two short texts;
+    None if half of them or a number is another.
 
-    Content words with a slip or another ending count as equal. A share of `changed` may be others,
-    three in ten may be added; no number may be another, and the order must stay.
+    Words with a slip or another ending count as equal.
     """
-    shorter, longer = sorted((len(one), len(two)))
-    if shorter < 2:
-        return one == two and shorter > 0
-    if longer - shorter > limit("near_added") * longer:
-        return False
-    spare_one = list((Counter(one) - Counter(two)).elements())
-    spare_two = list((Counter(two) - Counter(one)).elements())
-    one, two = (
-        [w for w in words if w not in spare or not _little_slip(w)]
-        for words, spare in ((one, spare_one), (two, spare_two))
-    )
+    spare = [list((Counter(a) - Counter(b)).elements()) for a, b in ((one, two), (two, one))]
+    slips = [[word for word in extra if _little_slip(word)] for extra in spare]
+    if not all(slips):  # "aer" stands for "are"; "cat" for "war" is another question
+        one, two = (
+            [word for word in words if word not in extra]
+            for words, extra in zip((one, two), slips, strict=True)
+        )
+        spare = [
+            [word for word in extra if word not in slip]
+            for extra, slip in zip(spare, slips, strict=True)
+        ]
     shorter, longer = sorted((len(one), len(two)))
     if not shorter:
-        return False
+        return None
     renamed: dict[str, str] = {}
-    for word in spare_one:
-        other = next((each for each in spare_two if _slip(word, each)), None)
+    for word in spare[0]:
+        other = next((each for each in spare[1] if _slip(word, each)), None)
         if other is not None:
-            spare_two.remove(other)
+            spare[1].remove(other)
             renamed[other] = word
-    mended = [renamed.get(word, word) for word in two]
-    spare_one = list((Counter(one) - Counter(mended)).elements())
-    spare_two = list((Counter(mended) - Counter(one)).elements())
-    if any(w.isdigit() for w in spare_one) and any(w.isdigit() for w in spare_two):
-        return False
-    others = min(len(spare_one), len(spare_two))
-    added = max(len(spare_one), len(spare_two)) - others
-    if others > changed * longer or added > limit("near_added") * longer:
-        return False
-    return _common_length(one, mended) >= shorter - others - changed * longer
+    two = [renamed.get(word, word) for word in two]
+    spare = [list((Counter(a) - Counter(b)).elements()) for a, b in ((one, two), (two, one))]
+    if all(any(word.isdigit() for word in extra) for extra in spare):
+        return None
+    different = max(map(len, spare))
+    if different > longer / 2:
+        return None
+    moved = longer - different - _common_length(one, two)
+    return (different + moved) / longer
 
 
 def _slip(one: str, two: str) -> bool:
@@ -270,9 +282,7 @@ def _slip(one: str, two: str) -> bool:
     short, long = sorted((one, two), key=len)
     if len(short) >= 4 and long.startswith(short) and long[len(short) :] in _ENDINGS:
         return True
-    if len(short) < 4 or len(long) < 5 or len(long) - len(short) > 1:
-        return False
-    return _one_edit(short, long)
+    return len(short) >= 3 and len(long) - len(short) <= 1 and _one_edit(short, long)
 
 
 def _deletions(word: str) -> set[str]:
@@ -280,12 +290,12 @@ def _deletions(word: str) -> set[str]:
 
 
 # Two words that differ by one letter, or by neighbours exchanged, have a deletion in common.
-_NEAR_LITTLE = LITTLE.union(*map(_deletions, (word for word in LITTLE if len(word) >= 3)))
+_NEAR_LITTLE = ENGLISH.union(*map(_deletions, (word for word in ENGLISH if len(word) >= 3)))
 
 
 def _little_slip(word: str) -> bool:
     """Tell whether a word is a little word with a slip in it."""
-    return 4 <= len(word) <= 9 and not _NEAR_LITTLE.isdisjoint({word} | _deletions(word))
+    return 3 <= len(word) <= 9 and not _NEAR_LITTLE.isdisjoint({word} | _deletions(word))
 
 
 _ENDINGS = frozenset("s es ed d ing er ers ly al e n en".split())
@@ -296,8 +306,16 @@ def _one_edit(short: str, long: str) -> bool:
     at = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
     if len(short) < len(long):
         return short[at:] == long[at + 1 :]
-    return short[at + 1 :] == long[at + 1 :] or (
-        short[at : at + 2] == long[at : at + 2][::-1] and short[at + 2 :] == long[at + 2 :]
+    return short[at + 1 :] == long[at + 1 :] or _exchanged(short, long)
+
+
+def _exchanged(one: str, two: str) -> bool:
+    """Tell whether exchanging two neighbours makes words of one length one."""
+    off = [at for at, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    return (
+        len(off) == 2
+        and off[1] == off[0] + 1
+        and one[off[0] : off[1] + 1] == (two[off[0] : off[1] + 1][::-1])
     )
 
 
@@ -326,7 +344,7 @@ def _asked(prompt: Sequence[Turn]) -> str:
     return prompt[-1].content[: minhash.READ] if prompt else ""
 
 
-_SPLIT = re.compile(r"[\n.?!:;。？！：；]+")
+_SPLIT = re.compile(r"[\n.?!:;()\[\]\"*#|>。？！：；（）]+")
 
 
 def _asked_key(text: str) -> int:
@@ -349,7 +367,7 @@ def _segments(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.zeros((len(texts), SEGMENTS), np.uint16)
     for row, text in enumerate(texts):
         parts = [" ".join(part.split()) for part in _SPLIT.split(text.lower())]
-        parts = [part for part in parts if len(part) >= TELLING or _is_wide(part)]
+        parts = [part for part in parts if len(part) >= 4 or _is_wide(part)]
         if len(parts) > SEGMENTS:
             parts = parts[:4] + parts[4 - SEGMENTS :]
         for at, part in enumerate(parts):
@@ -359,7 +377,7 @@ def _segments(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_wide(part: str) -> bool:
-    return len(part) >= TELLING // 3 and part[len(part) // 2] >= WIDE
+    return len(part) >= 2 and part[len(part) // 2] >= WIDE
 
 
 def _hash64(text: str) -> int:

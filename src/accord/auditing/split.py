@@ -9,29 +9,132 @@ from pathlib import Path
 
 import numpy as np
 
+from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan, scan_source
+from accord.auditing.thresholds import limit
 from accord.data.containers import locate
 from accord.data.naming import PLAIN, Naming
 from accord.data.rows import reading_record
 from accord.data.write import write_lines
+from accord.errors import printable, shorten
 from accord.types import CheckpointError, DataError, UsageError
+
+# Columns that say where a row is from, the first that a file has; the draw keeps their shares.
+SOURCES = ("source", "dataset", "subset", "origin", "category", "task", "domain", "language")
+BINS = 10  # of lengths, equally many clusters in each
+TOP = 4  # values of a source that are shown
 
 
 def held_out_rows(scan: Scan, share: float, seed: int) -> np.ndarray:
-    """Mark the rows to hold out, [N] bool: whole clusters of prompts, drawn by the seed, until the
-    share is reached.
+    """Mark the rows to hold out, [N] bool: whole clusters of prompts, until the share is reached.
 
-    A cluster that would exceed the share is skipped, so that one large prompt cannot become the
-    held-out set.
+    Clusters are sorted by source, label and length, and one of each so many neighbours is drawn by
+    the seed: so the held-out rows are like the rest in all three. A cluster that would exceed the
+    share is skipped, so that one large prompt cannot become the held-out set.
     """
-    _, cluster, sizes = np.unique(scan.groups, return_inverse=True, return_counts=True)
+    _, first, cluster, sizes = np.unique(
+        scan.groups, return_index=True, return_inverse=True, return_counts=True
+    )
     wanted, taken = share * len(scan), 0
     chosen = np.zeros(len(sizes), bool)
-    for each in np.random.Generator(np.random.Philox(key=[seed, 8])).permutation(len(sizes)):
+    for each in _drawn(scan, first, cluster, sizes, share, seed).tolist():
         if taken + sizes[each] <= max(1.0, wanted):
             chosen[each] = True
             taken += sizes[each]
     return chosen[cluster]
+
+
+def _drawn(
+    scan: Scan, first: np.ndarray, cluster: np.ndarray, sizes: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Return the clusters in the order in which they are held out: one of each stratum, in a random
+    order of strata, then a second of each, and so on.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, 8]))
+    n = len(sizes)
+    name = source_column(scan)
+    source = scan.columns[name][0][first] if name else np.zeros(n, np.int64)
+    label = np.round(2 * np.bincount(cluster, scan.desirable, n) / sizes)
+    length = np.bincount(cluster, _characters(scan), n) / sizes
+    bins = np.floor(BINS * np.argsort(np.argsort(length, kind="stable")) / n)
+    # within a bin by chance, so that a stratum's clusters have nothing else in common
+    order = np.lexsort((rng.random(n), bins, label, source))
+    strata = np.empty(n, np.int64)
+    strata[order] = np.floor(np.arange(n) * share).astype(np.int64)
+    draw = rng.random(n)
+    by_stratum = np.lexsort((draw, strata))
+    starts = np.flatnonzero(np.r_[True, np.diff(strata[by_stratum]) > 0])
+    rank = np.empty(n, np.int64)
+    rank[by_stratum] = np.arange(n) - np.repeat(starts, np.diff(np.r_[starts, n]))
+    return np.lexsort((rng.random(strata.max() + 1)[strata], rank))
+
+
+def _characters(scan: Scan) -> np.ndarray:
+    """Return the characters of each row's prompt and answers, [N]."""
+    return scan.prompt_characters + scan.features[:, :, COLUMN["characters"]].sum(1)
+
+
+def source_column(scan: Scan) -> str | None:
+    """Return the column that says where a row is from, if there is one."""
+    return next((name for name in SOURCES if name in scan.columns), None)
+
+
+def comparison(scan: Scan, held: np.ndarray) -> dict[str, list]:
+    """Compare the two sides of a split: what → [train, held out]."""
+    sides = (~held, held)
+    answers = scan.features[:, :, COLUMN["characters"]]
+    names = ("chosen", "rejected") if scan.paired else ("answer",)
+    table: dict[str, list] = {
+        "median characters, prompt": [float(np.median(scan.prompt_characters[m])) for m in sides]
+    }
+    for at, name in enumerate(names):
+        table[f"median characters, {name}"] = [float(np.median(answers[m, at])) for m in sides]
+    if scan.turns.min() != scan.turns.max():
+        table["mean turns"] = [round(float(scan.turns[m].mean()), 2) for m in sides]
+    if scan.kind == "labelled":
+        table["share desirable"] = [round(float(scan.desirable[m].mean()), 4) for m in sides]
+    if name := source_column(scan):
+        codes, values = scan.columns[name]
+        for code in np.argsort(-np.bincount(codes[codes >= 0]), kind="stable")[:TOP].tolist():
+            shown = shorten(printable(values[code]), 40)
+            table[f"share {name} = {shown}"] = [
+                round(float((codes[m] == code).mean()), 4) for m in sides
+            ]
+    return table
+
+
+def table_lines(table: dict[str, list]) -> list[str]:
+    """Lay a comparison out for a terminal."""
+    width = max(map(len, table))
+    lines = [f"{'':{width}}  {'train':>9}  {'held out':>9}"]
+    for name, (train, held) in table.items():
+        show = "{:.3f}" if name.startswith(("share", "mean")) else "{:,.0f}"
+        lines.append(f"{name:{width}}  {show.format(train):>9}  {show.format(held):>9}")
+    return lines
+
+
+def _refuse_one_cluster(scan: Scan, share: float) -> None:
+    """Refuse to split a file of which most is near copies of one prompt: what could be held out is
+    the outliers, and says nothing of the rest.
+
+    Raises:
+      DataError: the largest cluster holds more than half of the rows.
+    """
+    _, cluster, sizes = np.unique(scan.groups, return_inverse=True, return_counts=True)
+    largest = int(sizes.argmax())
+    if sizes[largest] <= limit("one_cluster") * len(scan):
+        return
+    rows = np.flatnonzero(cluster == largest)
+    prompts, first = np.unique(scan.questions[rows], return_index=True)
+    places = ", ".join(scan.at(int(row)) for row in rows[np.sort(first)][:2])
+    copies = "have one prompt" if len(prompts) == 1 else "have near copies of one prompt"
+    raise DataError(
+        f"{scan.name}: {sizes[largest]:,} of {len(scan):,} rows {copies} ({places}). They stay"
+        f" together, and the rest are too few to hold out {share:.0%}: outliers, which say nothing"
+        " of the others.\nPut what tells the rows apart into"
+        " the prompt, take the copies out (accord audit DATA --fix OUT --max-per-prompt 8), or hold"
+        " out rows of another file."
+    )
 
 
 def split(
@@ -53,7 +156,7 @@ def split(
 
     Raises:
       UsageError: a share outside (0, 1), or the folder exists.
-      DataError: all prompts are near copies of each other, so that none can be held out.
+      DataError: most prompts are near copies of each other, so that none can be held out.
     """
     if not 0 < share < 1:
         raise UsageError(f"--share {share}: expected a share above 0 and below 1, such as 0.1.")
@@ -62,6 +165,7 @@ def split(
         raise UsageError(f"{folder}: this folder exists already. Name another.")
     with locate(data) as source:
         scan = scan_source(source, naming=naming, sample=0)
+        _refuse_one_cluster(scan, share)
         held = held_out_rows(scan, share, seed)
         if not held.any() or held.all():
             raise DataError(
@@ -89,6 +193,7 @@ def split(
         "prompts": len(np.unique(scan.questions)),
         "clusters": len(np.unique(scan.groups)),
         "held_out_clusters": len(np.unique(scan.groups[held])),
+        "comparison": comparison(scan, held),
         "formats": dict(scan.formats),
         "columns": reading_record(scan.ledger)["columns"],
         "message_keys": reading_record(scan.ledger)["message_keys"],

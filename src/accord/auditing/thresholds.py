@@ -71,12 +71,27 @@ THRESHOLDS = {
         "similarity from which on two prompts with over 200 letters of their own are near copies",
     ),
     "near_changed": Threshold(
-        0.12, "share of content words that may be others: one of nine, none of eight"
+        0.12,
+        "share of content words that may be others or more: one of nine, none of eight. Slips and"
+        " little words do not count",
     ),
-    "near_added": Threshold(0.3, "share of content words that may be added: one of four"),
+    "near_form": Threshold(
+        0.6, "similarity from which on two answers of one file are a form, filled in"
+    ),
+    "generic": Threshold(
+        0.01,
+        "share of different prompts (5 at least, 50 at most) that may have a turn or a sentence"
+        " before it is generic",
+    ),
+    "contained": Threshold(
+        0.95,
+        "share of a turn's own sentences, by characters, that stand in one turn of the other file;"
+        " a form with another word in it is another question",
+    ),
     "frame": Threshold(
-        0.03,
-        "share of a block's different prompts from which on the text that they share is a frame",
+        0.08,
+        "share of a block's different prompts from which on the text that they share is a frame; at"
+        ' .03 the topic of TruthfulQA ("americans") is one',
     ),
     "frame_of_most": Threshold(
         0.5, "… and which is a frame also where it leaves nearly nothing of a prompt"
@@ -92,6 +107,32 @@ THRESHOLDS = {
     "leak": Threshold(
         0.01,
         "share of held-out rows with a trained prompt; the limit at which `accord train` refuses",
+    ),
+    "ids": Threshold(0.001, "share of rows whose id names another row too; as for unusable rows"),
+    "ids_distinct": Threshold(
+        0.5,
+        "different values of a column over different prompts, from which on it names rows or"
+        " prompts; a category, a user or a passage has fewer",
+    ),
+    "one_cluster": Threshold(
+        0.5, "share of rows in one cluster of prompts; what is left for a held-out set is outliers"
+    ),
+    "held_out_auc": Threshold(
+        0.7,
+        "area under the curve at which held-out rows are of another kind or length (the interval"
+        " must reach .65); random splits by prompt of the real sets give .43 to .57",
+    ),
+    "held_out_sources": Threshold(
+        0.1, "total variation distance of two files' categories, beyond what chance gives"
+    ),
+    "held_out_easier": Threshold(
+        0.1, "gap between the intervals of both files, in the share of pairs that are easy"
+    ),
+    "held_out_labels": Threshold(
+        0.15, "difference of the shares of desirable rows; their intervals must not meet"
+    ),
+    "tail": Threshold(
+        0.97, "share of comparisons in which held-out rows lie beyond the training rows"
     ),
     "shortcut": Threshold(
         0.65,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.auditing import minhash
+from accord.auditing.checks.leakage import Compared, find_leaks
 from accord.auditing.thresholds import limit
 from accord.data.prompts import prompt_words
 from accord.data.read import Dataset
@@ -123,25 +124,27 @@ def seen(trained: Sequence[TrainedRows], examples: Sequence[Example]) -> Seen:
 
 
 def near_rows(trained: Sequence[Example], held_out: Sequence[Example]) -> Finding:
-    """Find held-out rows that were trained on but for a few words of their prompt, or whose answers
-    stand under another prompt there.
+    """Find held-out rows that are trained on although their prompt is another: by the same rules as
+    `accord audit --held-out`.
 
     Rows that share their prompt are counted by data.leak and data.near_leak.
     """
-    rows = trained_rows((each.prompt, each.completions) for each in trained)
-    found = seen([rows], held_out)
-    count = found.answers + found.near
-    says = (
-        f"{count:,} of {found.rows:,} held-out rows are near ones that are trained on:"
-        f" {found.answers:,} have the answers of another prompt, {found.near:,} a prompt with a few"
-        " other words"
-    )
+    found = find_leaks(Compared.of_examples(trained), Compared.of_examples(held_out))
+    rows = np.flatnonzero(found.near | found.contained | found.answers)
+    kinds = {
+        "a prompt with a few other words": found.near,
+        "the question behind other text": found.contained,
+        "the answers of another prompt": found.answers,
+    }
+    parts = [f"{int(hit.sum()):,} have {name}" for name, hit in kinds.items() if hit.any()]
+    says = f"{len(rows):,} of {len(held_out):,} held-out rows are near ones that are trained on"
+    first = [str(held_out[row].origin) for row in rows[:SHOWN].tolist()]
     return Finding(
         "data.near_rows",
-        "warning" if count else "ok",
-        says + (f"; first {found.first[0]}" if count else "") + found.looked_near,
-        {"share": count / max(1, found.rows), "first": found.first},
-        "split again, near copies together: accord split DATA" if count else "",
+        "warning" if len(rows) else "ok",
+        says + (f": {', '.join(parts)}; first {first[0]}" if len(rows) else ""),
+        {"share": len(rows) / max(1, len(held_out)), "first": first},
+        "split again, near copies together: accord split DATA" if len(rows) else "",
     )
 
 

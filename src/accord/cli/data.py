@@ -206,6 +206,7 @@ def _split(run: Callable, say: Callable) -> Callable:
 
         def work():
             from accord.auditing.split import split as divide
+            from accord.auditing.split import table_lines
 
             naming = naming_of(columns, ignore_columns, format)
             done = divide(data, output, share=share, seed=seed, naming=naming)
@@ -221,6 +222,8 @@ def _split(run: Callable, say: Callable) -> Callable:
                 f"{done['prompts']:,} prompts in {done['clusters']:,} clusters,"
                 f" {done['held_out_clusters']:,} of them held out; none is on both sides",
             )
+            for line in table_lines(done["comparison"]):
+                say(as_json, line)
             return done
 
         run(work, as_json)

@@ -4,37 +4,244 @@ the opposite verdict.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
 import numpy as np
 
+from accord.auditing import minhash
 from accord.auditing.checks.integrity import SHOWN, mixed
 from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
-from accord.auditing.prompts import near_prompts
-from accord.auditing.scan import Scan
+from accord.auditing.measure import COLUMN
+from accord.auditing.prompts import hashes, near_links, prompt_arrays
+from accord.auditing.scan import BLOCK, Scan
 from accord.auditing.thresholds import limit
 from accord.evaluate.intervals import Estimate, clopper_pearson
+from accord.types import Example
+
+MATERIAL = 30  # characters of sentences: fewer are a phrase that two people may well write
+ANSWERS = 80  # characters of a row's answers: "yes" and "no" stand under many prompts
+LONG_ANSWER = 200  # characters of each answer from which on near copies are looked for
+CANNED = 2  # different prompts under which the same answers may stand before they are a form letter
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is compared of the rows of a file; see the fields of `Scan`."""
+
+    questions: np.ndarray  # [N] uint64
+    prompt_signs: np.ndarray  # [N, BINS] uint16
+    cores: np.ndarray  # [N] bytes
+    asked: np.ndarray  # [N] uint64
+    segments: np.ndarray  # [N, SEGMENTS] uint32
+    segment_lengths: np.ndarray  # [N, SEGMENTS] uint16
+    folded: np.ndarray  # [N, S] uint64
+    answer_signs: np.ndarray  # [N, S, BINS] uint16
+    characters: np.ndarray  # [N, S] float: length of each answer
+
+    @classmethod
+    def of_scan(cls, scan: Scan) -> Compared:
+        names = [each.name for each in fields(cls) if each.name != "characters"]
+        arrays = {name: getattr(scan, name) for name in names}
+        return cls(**arrays, characters=scan.features[:, :, COLUMN["characters"]])
+
+    @classmethod
+    def of_examples(cls, examples: Sequence[Example]) -> Compared:
+        """Compute what `scan` computes of rows that are in memory, and nothing else."""
+        blocks = [_arrays(examples[at : at + BLOCK]) for at in range(0, len(examples), BLOCK)]
+        return cls(**{name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]})
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+
+def _arrays(examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    texts = [text for example in examples for text in example.completions]
+    normal = [minhash.normal(text) for text in texts]
+    return prompt_arrays([example.prompt for example in examples]) | {
+        "folded": hashes(normal).reshape(len(examples), -1),
+        "answer_signs": minhash.signatures(normal).reshape(len(examples), -1, minhash.BINS),
+        "characters": np.array([len(text) for text in texts], float).reshape(len(examples), -1),
+    }
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Which held-out rows are trained on, by the way in which they are, [M] bool each. A prompt
+    counts once, where it comes first; answers count under every prompt but the same.
+    """
+
+    exact: np.ndarray
+    near: np.ndarray
+    contained: np.ndarray
+    answers: np.ndarray
+
+    @property
+    def any(self) -> np.ndarray:
+        return self.exact | self.near | self.contained | self.answers
+
+
+def find_leaks(trained: Compared, held_out: Compared) -> Leaks:
+    """Find the held-out rows that are trained on. Runs and audits use it."""
+    exact = np.isin(held_out.questions, trained.questions)
+    near = near_leaks(trained, held_out) & ~exact
+    contained = contained_leaks(trained, held_out) & ~exact & ~near
+    return Leaks(exact, near, contained, answer_leaks(trained, held_out) & ~exact)
 
 
 def leakage(scan: Scan, held_out: Scan) -> list[AuditFinding]:
     """Check the held-out file against the training file."""
-    exact = np.isin(held_out.questions, scan.questions)
-    near = near_leaks(scan, held_out) & ~exact
+    leaks = find_leaks(Compared.of_scan(scan), Compared.of_scan(held_out))
+    sides = "pair of answers" if scan.paired else "answer"
     found = [
-        _finding("exact", held_out, exact, "have a prompt that is trained on"),
-        _finding("near", held_out, near, "have a prompt that is nearly one that is trained on"),
+        _finding("exact", held_out, leaks.exact, "have a prompt that is trained on"),
+        _finding(
+            "near", held_out, leaks.near, "have a prompt that is nearly one that is trained on"
+        ),
+        _finding(
+            "contained",
+            held_out,
+            leaks.contained,
+            "ask what is trained on behind another system turn, other turns or other examples",
+        ),
+        _finding(
+            "answers",
+            held_out,
+            leaks.answers,
+            f"have a {sides} that is trained on under another prompt",
+        ),
     ]
     if scan.paired and held_out.paired and (reversed_ := _reversed(scan, held_out)):
         found.append(reversed_)
     return found
 
 
-def near_leaks(scan: Scan, held_out: Scan) -> np.ndarray:
-    """Mark held-out rows whose prompt falls into one cluster with a training prompt, [M] bool."""
-    keys = np.concatenate([scan.questions, held_out.questions])
-    signs = np.concatenate([scan.prompt_signs, held_out.prompt_signs])
-    cores = np.concatenate([scan.cores, held_out.cores])
-    cluster = near_prompts(keys, signs, cores)
-    return np.isin(cluster[len(scan) :], cluster[: len(scan)])
+def near_leaks(trained: Compared, held_out: Compared) -> np.ndarray:
+    """Mark held-out rows whose prompt is a near copy of a training prompt, [M] bool.
+
+    Prompts that are one form, filled in with different words, are no copies: if a word changes
+    between two prompts of one file, then a changed word across the files says nothing either.
+    """
+    keys, signs, cores = (
+        np.concatenate([getattr(each, name) for each in (trained, held_out)])
+        for name in ("questions", "prompt_signs", "cores")
+    )
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    found = near_links(signs[first], cores[first])
+    ours = first < len(trained)  # the others stand in the held-out file alone
+    inside = ours[found.pairs[:, 0]] == ours[found.pairs[:, 1]]
+    form = np.zeros(len(first), bool)
+    form[found.pairs[inside & found.changed].ravel()] = True
+    sure = ~found.changed | ~form[found.pairs].any(1)
+    cluster = minhash.clusters(len(first), found.pairs[sure])
+    return np.isin(cluster, cluster[ours])[group[len(trained) :]]
+
+
+# ---------------------------------------------------------------- the last user turn
+
+
+def contained_leaks(trained: Compared, held_out: Compared) -> np.ndarray:
+    """Mark held-out rows whose last user turn is trained on behind other text, [M] bool.
+
+    Either its words are those of a whole turn there, or the sentences and lines of one turn stand
+    in the other. What many different prompts have says nothing.
+    """
+    first = np.unique(trained.questions, return_index=True)[1]
+    own = np.unique(held_out.questions, return_index=True)[1]
+    turns, counts = np.unique(trained.asked[first], return_counts=True)
+    mine, often = np.unique(held_out.asked[own], return_counts=True)
+    rare = np.setdiff1d(turns[counts <= _many(len(first))], mine[often > _many(len(own))])
+    whole = np.isin(held_out.asked, rare[rare > 0])
+    return whole | _by_sentences(trained, held_out, first, own)
+
+
+def _many(prompts: int) -> int:
+    """Return the number of different prompts above which what they share is no sign of a copy."""
+    return int(np.clip(limit("generic") * prompts, 5, 50))
+
+
+def _by_sentences(
+    trained: Compared, held_out: Compared, first: np.ndarray, own: np.ndarray
+) -> np.ndarray:
+    known, counts = np.unique(trained.segments[first], return_counts=True)
+    mine, often = np.unique(held_out.segments[own], return_counts=True)
+    frequent = np.union1d(known[counts > _many(len(first))], mine[often > _many(len(own))])
+    frequent = np.union1d(frequent, [0])
+    shared = np.setdiff1d(np.intersect1d(known, mine), frequent)
+    theirs, ours = (
+        each.segment_lengths * ~np.isin(each.segments, frequent) for each in (held_out, trained)
+    )
+    match = np.isin(held_out.segments, shared)
+    whole = [lengths.sum(1) for lengths in (theirs, ours)]
+    rows: dict[int, set[int]] = {}
+    for row, at in np.argwhere(np.isin(trained.segments[first], shared)).tolist():
+        rows.setdefault(int(trained.segments[first[row], at]), set()).add(int(first[row]))
+    out = np.zeros(len(held_out), bool)
+    for row in np.flatnonzero((theirs * match).sum(1) >= MATERIAL).tolist():
+        together: Counter[int] = Counter()
+        for at in np.flatnonzero(match[row]).tolist():
+            for other in rows[int(held_out.segments[row, at])]:
+                together[other] += int(theirs[row, at])
+        out[row] = any(
+            common >= max(MATERIAL, limit("contained") * min(whole[0][row], whole[1][other]))
+            for other, common in together.items()
+        )
+    return out
+
+
+# ---------------------------------------------------------------- answers
+
+
+def answer_leaks(trained: Compared, held_out: Compared) -> np.ndarray:
+    """Mark held-out rows whose answers, all of them, are those of a training row, whatever the
+    prompts, [M] bool. Answers of a few words and those that many prompts have say nothing.
+    """
+    if trained.folded.shape[1] != held_out.folded.shape[1]:
+        return np.zeros(len(held_out), bool)
+    keys = [_answers_key(each) for each in (trained, held_out)]
+    canned = []
+    for each, key in zip((trained, held_out), keys, strict=True):
+        different = np.unique(np.stack([key, each.questions], 1), axis=0)[:, 0]
+        values, counts = np.unique(different, return_counts=True)
+        canned.append(values[counts > CANNED])
+    telling = held_out.characters.sum(1) >= ANSWERS
+    same = np.isin(keys[1], keys[0]) & ~np.isin(keys[1], np.concatenate(canned))
+    return telling & (same | _nearly(trained, held_out, np.concatenate(canned), keys[0]))
+
+
+def _answers_key(each: Compared) -> np.ndarray:
+    """Hash the answers of each row, [N] uint64; exchanging two sides does not change it."""
+    return mixed(*np.sort(each.folded, 1).T)
+
+
+def _nearly(
+    trained: Compared, held_out: Compared, canned: np.ndarray, keys: np.ndarray
+) -> np.ndarray:
+    """Mark held-out rows with long answers that are nearly those of one training row, [M] bool.
+
+    Answers that are alike within their own file are built alike (a letter, a table), and are left
+    out: their likeness says nothing of training.
+    """
+    out = np.zeros(len(held_out), bool)
+    long = [(each.characters >= LONG_ANSWER).all(1) for each in (trained, held_out)]
+    long[0] &= ~np.isin(keys, canned)
+    rows = [np.flatnonzero(mask) for mask in long]
+    if not len(rows[0]) or not len(rows[1]):
+        return out
+    signs = np.concatenate([trained.answer_signs[rows[0]], held_out.answer_signs[rows[1]]])
+    questions = np.concatenate([trained.questions[rows[0]], held_out.questions[rows[1]]])
+    pairs = minhash.links(np.ascontiguousarray(signs[:, 0]), limit("near_form"))
+    alike = minhash.similarity(signs[pairs[:, 0]], signs[pairs[:, 1]])  # [m, S]
+    n = len(rows[0])
+    across = (pairs[:, 0] < n) & (pairs[:, 1] >= n)
+    inside = pairs[~across & (questions[pairs[:, 0]] != questions[pairs[:, 1]])]
+    form = np.zeros(len(signs), bool)
+    form[inside.ravel()] = True
+    close = across & (alike >= limit("near_jaccard")).all(1) & ~form[pairs].any(1)
+    out[rows[1][pairs[close, 1] - n]] = True
+    return out
 
 
 def _finding(name: str, held_out: Scan, hit: np.ndarray, what: str) -> AuditFinding:

@@ -1,11 +1,341 @@
-"""Held-out rows that are of another kind than the rows trained on."""
+"""Held-out rows that are of another kind than the rows trained on: their accuracy is no estimate of
+anything that the training is for.
+
+Causes first: rows of other sources or the tail of a sorted file also have other lengths and are of
+another kind; the symptoms are notes that name the cause.
+"""
 
 from __future__ import annotations
 
-from accord.auditing.findings import AuditFinding
+from dataclasses import replace
+
+import numpy as np
+
+from accord.auditing.checks.file_probes import FilePair, kind_auc, label_probe, word_shares
+from accord.auditing.findings import AuditFinding, percent
+from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan
+from accord.auditing.split import source_column
+from accord.auditing.thresholds import limit
+from accord.errors import printable, shorten
+from accord.evaluate.auc import auc_estimate
+from accord.evaluate.intervals import Estimate, bounded_mean
+
+FEWEST = 30  # held-out rows and half as many prompts, under which nothing is compared
+DRAWS = 200  # of training prompts, for what chance does to the shares of sources
 
 
 def two_file_findings(scan: Scan, held_out: Scan) -> list[AuditFinding]:
-    """Compare what the rows of two files are: kinds, lengths, sources, label conventions."""
+    """Compare what the rows of two files are: kinds, lengths, sources, order, label conventions."""
+    pair = FilePair(scan, held_out)
+    if min(len(scan), len(held_out)) < FEWEST or pair.prompts < FEWEST / 2:
+        return []
+    found = [
+        *_orders(pair),
+        *_sources(pair),
+        *_kinds(pair),
+        *_lengths(pair),
+        *(_labels_of_pairs(pair) if scan.paired else _labels(pair)),
+    ]
+    return _causes_first(found)
+
+
+# the later ones are symptoms of the earlier ones
+CAUSES = ("held_out.order", "held_out.sources", "held_out.kind", "held_out.lengths")
+
+
+def _causes_first(found: list[AuditFinding]) -> list[AuditFinding]:
+    """Turn a warning that an earlier cause explains into a note that names it."""
+    out, cause = [], ""
+    for each in found:
+        if each.verdict == "warning" and each.check in CAUSES:
+            if cause and cause != each.check:
+                each = replace(each, verdict="note", explained_by=cause, remedy="", harm=0.0)
+            cause = cause or each.check
+        out.append(each)
+    return out
+
+
+def _quantities(scan: Scan) -> dict[str, np.ndarray]:
+    """Return the numbers of each row by which a file may be sorted."""
+    characters = scan.features[:, :, COLUMN["characters"]]
+    names = ("chosen", "rejected") if scan.paired else ("answer",)
+    out = {"length of the prompt": scan.prompt_characters.astype(float)}
+    out |= {f"length of the {n} answer": characters[:, i] for i, n in enumerate(names)}
+    if not np.isnan(scan.scores).any():
+        out["score of the chosen answer"] = scan.scores[:, 0]
+        out["difference of scores"] = scan.scores[:, 0] - scan.scores[:, 1]
+    return out
+
+
+def _aucs(pair: FilePair) -> dict[str, Estimate]:
+    """Estimate how often a held-out row has more of each quantity than a training row."""
+    theirs = _quantities(pair.held_out)
+    out = {}
+    for name, ours in _quantities(pair.train).items():
+        if name in theirs:
+            values = np.concatenate([ours[pair.rows[0]], theirs[name][pair.rows[1]]])
+            out[name] = auc_estimate(values, pair.is_held_out, pair.groups.tolist())
+    return out
+
+
+def _orders(pair: FilePair) -> list[AuditFinding]:
+    """Find a held-out file that is the tail of a sorted file."""
+    for name, auc in _aucs(pair).items():
+        apart = max(auc.value, 1 - auc.value)
+        if apart >= limit("tail"):
+            where = "above" if auc.value > 0.5 else "below"
+            return [
+                _order(
+                    f"the {name} is {where} the training rows' in {percent(apart)} of comparisons",
+                    auc.as_dict(),
+                    2 * apart - 1,
+                )
+            ]
+    name = source_column(pair.train)
+    if name and name in pair.held_out.columns and _sorted_by(pair, name):
+        return [
+            _order(
+                f"the training file is sorted by {name}, and the held-out rows are of its end",
+                {"column": name},
+                1.0,
+            )
+        ]
     return []
+
+
+def _order(says: str, evidence: dict, harm: float) -> AuditFinding:
+    return AuditFinding(
+        "held_out.order",
+        "warning",
+        f"the held-out rows are one end of a sorted file: {says}",
+        evidence,
+        "put the files together, and split by chance",
+        title="Held-out rows are a sorted tail",
+        why="They are the easiest, hardest, longest or last of all rows, not a sample of them.",
+        command="accord split DATA --output split",
+        harm=harm,
+    )
+
+
+def _sorted_by(pair: FilePair, name: str) -> bool:
+    """Tell whether the training rows of each source lie together, and the held-out rows are of the
+    last source or of new ones.
+    """
+    codes, names = pair.train.columns[name]
+    runs = np.flatnonzero(np.r_[True, np.diff(codes) != 0])
+    if len(runs) != len(np.unique(codes)):
+        return False
+    known = {names[codes[run]] for run in runs[:-1].tolist() if codes[run] >= 0}
+    theirs, held_names = pair.held_out.columns[name]
+    return not known & {held_names[code] for code in np.unique(theirs[theirs >= 0]).tolist()}
+
+
+def _lengths(pair: FilePair) -> list[AuditFinding]:
+    aucs = {k: v for k, v in _aucs(pair).items() if k.startswith("length")}
+    name, auc = max(aucs.items(), key=lambda item: abs(item[1].value - 0.5))
+    apart = max(auc.value, 1 - auc.value)
+    sure = max(auc.low, 1 - auc.high)
+    other = apart >= limit("held_out_auc") and sure >= limit("held_out_auc") - 0.05
+    ours, theirs = (float(np.median(_quantities(each)[name])) for each in pair.scans)
+    more = "more" if auc.value > 0.5 else "fewer"
+    return [
+        AuditFinding(
+            "held_out.lengths",
+            "warning" if other else "ok",
+            f"{name}: median {theirs:,.0f} characters held out, {ours:,.0f} trained on;"
+            f" a held-out row has {more} in {percent(apart)} of comparisons",
+            {"auc": {each: found.as_dict() for each, found in aucs.items()}},
+            "hold out rows of the same lengths" if other else "",
+            title="Held-out rows of other lengths",
+            why="Accuracy, margins and loss depend on length: other lengths give other figures.",
+            command="accord split DATA --output split" if other else "",
+            harm=2 * apart - 1 if other else 0.0,
+        )
+    ]
+
+
+def _sources(pair: FilePair) -> list[AuditFinding]:
+    """Compare the shares of each category; what chance does is drawn from the training prompts."""
+    worst: tuple[float, str, str] | None = None
+    for name in pair.train.columns.keys() & pair.held_out.columns.keys():
+        shares = [_shares(each, name) for each in pair.scans]
+        values = list(shares[0].keys() | shares[1].keys())
+        ours, theirs = (np.array([each.get(v, 0.0) for v in values]) for each in shares)
+        distance = 0.5 * float(np.abs(ours - theirs).sum())
+        excess = distance - _by_chance(pair, name)
+        if excess > limit("held_out_sources") and (worst is None or excess > worst[0]):
+            at = int(np.abs(ours - theirs).argmax())
+            says = (
+                f"{name} = {shorten(printable(values[at]), 40)}: {percent(float(theirs[at]))} of"
+                f" held-out rows, {percent(float(ours[at]))} of those trained on"
+            )
+            worst = (excess, name, says)
+    if worst is None:
+        return []
+    return [
+        AuditFinding(
+            "held_out.sources",
+            "warning",
+            f"the held-out rows are of other sources: {worst[2]}",
+            {"column": worst[1], "beyond_chance": worst[0]},
+            "hold out the same share of each source",
+            title="Held-out rows of other sources",
+            why="A gain on another source is not the gain on what is trained on, nor the reverse.",
+            command="accord split DATA --output split",
+            harm=min(1.0, worst[0]),
+        )
+    ]
+
+
+def _shares(scan: Scan, name: str) -> dict[str, float]:
+    codes, names = scan.columns[name]
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    return {names[at]: count / max(1, counts.sum()) for at, count in enumerate(counts) if count}
+
+
+def _by_chance(pair: FilePair, name: str) -> float:
+    """Return the distance that 99 % of held-out files of as many prompts stay under by chance."""
+    codes, names = pair.train.columns[name]
+    rows = pair.rows[0]
+    _, group = np.unique(pair.train.groups[rows], return_inverse=True)
+    table = np.zeros((group.max() + 1, len(names)))
+    known = codes[rows] >= 0
+    np.add.at(table, (group[known], codes[rows][known]), 1)
+    whole = table.sum(0) / max(1.0, table.sum())
+    rng = np.random.Generator(np.random.Philox(key=[0, 11]))
+    drawn = rng.integers(len(table), size=(DRAWS, min(pair.prompts, 2_000)))
+    sums = np.stack([table[each].sum(0) for each in drawn])
+    shares = sums / np.maximum(1.0, sums.sum(1, keepdims=True))
+    return float(np.quantile(0.5 * np.abs(shares - whole).sum(1), 0.99))
+
+
+def _kinds(pair: FilePair) -> list[AuditFinding]:
+    auc = kind_auc(pair)
+    if auc is None:
+        return []
+    other = auc.value >= limit("held_out_auc") and auc.low >= limit("held_out_auc") - 0.05
+    return [
+        AuditFinding(
+            "held_out.kind",
+            "warning" if other else "ok",
+            "a classifier of prompts (turns, system text, language, marks, words; not length) tells"
+            f" a held-out row from a training row, cross-fitted, area under the curve: {auc}",
+            {"auc": auc.as_dict()},
+            "hold out rows of the file that is trained on" if other else "",
+            title="Held-out rows of another kind",
+            why="Rows of another format, language or domain measure something else.",
+            command="accord split DATA --output split" if other else "",
+            harm=max(0.0, 2 * auc.value - 1) if other else 0.0,
+        )
+    ]
+
+
+# ---------------------------------------------------------------- labels
+
+
+def _labels_of_pairs(pair: FilePair) -> list[AuditFinding]:
+    """Find held-out pairs whose sides are exchanged, or whose rejected answers give themselves
+    away.
+    """
+    out = []
+    probe = label_probe(pair)
+    if probe is not None and probe[0].low > 0.5 and probe[1].high < 0.5:
+        out.append(_exchanged(*probe))
+    for name, ours, theirs in _giveaways(pair, None if out else probe):
+        if theirs.low > ours.high + limit("held_out_easier"):
+            out.append(_trivial(name, ours, theirs))
+            break
+    return out
+
+
+def _exchanged(ours: Estimate, theirs: Estimate) -> AuditFinding:
+    return AuditFinding(
+        "held_out.exchanged",
+        "warning",
+        f"a probe of words is right on {ours} of unseen training prompts, and fitted to all of them"
+        f" on {theirs} of the held-out pairs: their sides are exchanged",
+        {"train": ours.as_dict(), "held_out": theirs.as_dict()},
+        "exchange the held-out sides, or find out which file is right",
+        title="Held-out sides are exchanged",
+        why="A run that learns scores under one half, and the worst checkpoint is kept.",
+        harm=1.0,
+    )
+
+
+def _giveaways(pair: FilePair, probe: tuple[Estimate, Estimate] | None):
+    """Yield (what, share in training, share held out) of what makes a rejected answer trivial."""
+    groups = [each.groups.tolist() for each in pair.scans]
+    for name, make in (
+        ("rejected answers of two words at most, chosen ones of more", _empty_like),
+        ("rejected answers that are another row's", _of_another_row),
+    ):
+        hits = [make(each) for each in pair.scans]
+        yield name, *(bounded_mean(h, clusters=g) for h, g in zip(hits, groups, strict=True))
+    yield "chosen answers that share more words with the prompt", *word_shares(pair)
+    if probe is not None:
+        yield "pairs that a probe of words ranks rightly", *probe
+
+
+def _empty_like(scan: Scan) -> np.ndarray:
+    words = scan.features[:, :, COLUMN["words"]]
+    return ((words[:, 1] <= 2) & (words[:, 0] > 2)).astype(float)
+
+
+def _of_another_row(scan: Scan) -> np.ndarray:
+    """Mark rows whose rejected answer is an answer to another prompt of the file; short answers
+    stand under many.
+    """
+    both = np.stack([scan.folded.ravel(), np.repeat(scan.questions, 2)], 1)
+    answers, counts = np.unique(np.unique(both, axis=0)[:, 0], return_counts=True)
+    long = scan.features[:, 1, COLUMN["characters"]] >= 20
+    return (np.isin(scan.folded[:, 1], answers[counts > 1]) & long).astype(float)
+
+
+def _trivial(name: str, ours: Estimate, theirs: Estimate) -> AuditFinding:
+    return AuditFinding(
+        "held_out.trivial",
+        "warning",
+        f"the held-out pairs are easier: {name}: {theirs} held out, {ours} in training",
+        {"train": ours.as_dict(), "held_out": theirs.as_dict()},
+        "hold out pairs that were made in the same way",
+        title="Trivial held-out pairs",
+        why="Accuracy on pairs that any model ranks is high from the start, and says nothing.",
+        command="accord split DATA --output split",
+        harm=min(1.0, theirs.value - ours.value),
+    )
+
+
+def _labels(pair: FilePair) -> list[AuditFinding]:
+    """Compare the labels of rows that are labelled one by one: their convention and their share."""
+    if pair.train.kind != "labelled":
+        return []
+    probe = label_probe(pair)
+    ours, theirs = (
+        bounded_mean(each.desirable.astype(float), clusters=each.groups.tolist())
+        for each in pair.scans
+    )
+    turned = probe is not None and probe[0].low > 0.5 and probe[1].high < 0.5
+    gap = max(theirs.low - ours.high, ours.low - theirs.high)
+    apart = gap > 0 and abs(theirs.value - ours.value) >= limit("held_out_labels")
+    says = (
+        f"{percent(theirs.value)} of held-out rows are desirable, {percent(ours.value)} in training"
+    )
+    if turned and probe is not None:
+        says = (
+            f"a probe of words ranks unseen training rows with an area under the curve of {probe[0]}"
+            f", and held-out rows with {probe[1]}: true means undesirable there; {says}"
+        )
+    return [
+        AuditFinding(
+            "held_out.labels",
+            "warning" if turned or apart else "ok",
+            says,
+            {"train": ours.as_dict(), "held_out": theirs.as_dict()},
+            "bring both files to one convention of labels" if turned or apart else "",
+            title="Held-out labels of another convention",
+            why="KTO's figures weigh good and bad rows by their number; an inverted label inverts"
+            " them.",
+            harm=1.0 if turned else abs(theirs.value - ours.value) if apart else 0.0,
+        )
+    ]
