@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from accord.auditing.thresholds import limit
 from accord.auditing.wrecks.context import Asked
 from accord.auditing.wrecks.kinds import BITS, KINDS, find_wrecks
 from accord.errors import printable, shorten
@@ -121,7 +122,9 @@ class WreckTable:
             side = int(column[part[0]])
             # different prompts for an answer; of a prompt, the row is all there is
             asked = texts if side == 0 else questions[texts // self.columns]
-            if len(np.unique(asked)) >= least:
+            # signs that only add up must be as many as a finding needs
+            needed = least if weak[part[0], 2] else max(least, limit("wreck") * len(self))
+            if len(np.unique(asked)) >= needed:
                 out.append((texts, (NUMBERS[name], side, int(weak[part[0], 2]))))
         return out
 
