@@ -37,8 +37,10 @@ def page_escapes(text: str, asked: Asked) -> Hit | None:
     if entity is not None and _is_escaped(head):
         return Hit(_around(head, entity.start(), entity.end()))
     tag = TAG.search(head) if "<" in head and ">" in head else None
+    if entity is None and tag is None:
+        return None
     about = asked.page if asked.prompt is text else asked.tagged
-    if (entity is None and tag is None) or about or "<!doctype" in head[:200].lower():
+    if about or "<!doctype" in head[:200].lower():
         return None
     if asked.code or "```" in head:
         return None

@@ -164,7 +164,7 @@ def error(text: str, asked: Asked) -> Hit | None:
         if size > LONG_ERROR or not begin.startswith(TRACED):
             return _tail_error(text)
     low = text[:2000].lower()
-    if not any(word in low for word in ERROR_QUICK):
+    if not any(map(low.__contains__, ERROR_QUICK)):
         return None
     sure = CLASS.search(text[:400]) is not None or any(each.search(low) for each in ERROR_SURE)
     signs = 0 if sure else sum(each.search(low[:600]) is not None for each in ERROR_WEAK)
@@ -177,7 +177,7 @@ def _tail_error(text: str) -> Hit | None:
     """Recognise an error that stands behind the beginning of an answer; it counts if repeated."""
     last = text[-400:].rstrip().rpartition("\n")[2]
     low = last.lower()
-    if len(last) > 300 or not any(word in low for word in TAIL_QUICK):
+    if len(last) > 300 or not any(map(low.__contains__, TAIL_QUICK)):
         return None
     sure = CLASS.search(last) or any(each.search(low) for each in ERROR_SURE)
     return weak(last) if sure else None
@@ -235,7 +235,7 @@ def moderation(text: str, asked: Asked) -> Hit | None:
     if len(text) > MODERATED:
         return None
     low = text.lower()
-    if not any(word in low for word in MODERATION_QUICK):
+    if not any(map(low.__contains__, MODERATION_QUICK)):
         return None
     sure = any(each.search(low) for each in MODERATION_SURE)
     signs = sum(each.search(low) is not None for each in MODERATION_WEAK)
