@@ -289,7 +289,17 @@ THRESHOLDS = {
     "wreck_gap_rows": Threshold(
         8, "rows on one side alone that chance puts there once in 2^7 files"
     ),
-    "wreck_rows": Threshold(3, "rows under which a share says nothing: one may be a quotation"),
+    "wreck_usual": Threshold(
+        0.002, "share of one side with one kind in a sound file; .04 to .3 % in published sets"
+    ),
+    "wreck_chance": Threshold(
+        0.005,
+        "bound on the chance that so many occur at the usual rate: 3 texts of 50, 4 of 200, 9 of"
+        " 1,000 pass it",
+    ),
+    "watermark": Threshold(
+        0.1, "texts with a pattern for each text with an unseen character: the latter are its rest"
+    ),
     "wreck_repeats": Threshold(
         3, "different prompts with the same answer that make a weak sign a sure one"
     ),

@@ -27,6 +27,7 @@ LEAST_WORDS = 4  # words of a text whose end says anything: a label of one word 
 LEAST_LENGTH = {"characters": 16, "words": 8}
 AROUND, NEAR = 0.15, 6  # neighbours of a length: a share of it, and at least so many values
 LEAST_PILE = 5  # texts at one length
+CEILING_TEXTS, CEILING_SPREAD, CEILING_PURE = 10, 1.6, 0.9  # see `_under_ceiling`
 CHANCE = 1e-4  # that any length of a file piles up so by itself
 LABEL = 5  # letters of a last word that recurs and is therefore no fragment
 LETTERS = 0x2E80  # scripts from here on have no blanks between words
@@ -56,6 +57,14 @@ def find_cuts(scan: Scan) -> Cuts:
     marked = (ends & MARKED) > 0
     rows, piles = inside | marked, []
     for column in range(table.columns):
+        sizes = table.shaped(table.characters)[:, column]
+        ceiling = _under_ceiling(sizes, long[:, column] & stops[:, column])
+        if ceiling.any() and inside[ceiling, column].mean() >= limit("cut_inside"):
+            rows[:, column] |= ceiling
+            most = int(sizes[ceiling].max())
+            piles.append(
+                (column, f"to {most:,} characters", int(sizes[ceiling].min()), int(ceiling.sum()))
+            )
         for unit in ("characters", "words"):
             for length, texts in _piles(scan, table, column, unit, inside[:, column]):
                 rows[texts, column] = True
@@ -71,8 +80,7 @@ def _learn_words(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     step = max(1, len(scan.sample) // READ_ROWS)
     for sampled in scan.sample[::step]:
         for text in (sampled.example.prompt[-1].content, *sampled.example.completions):
-            words = [(w.lower(), bool(stop.strip() or "\n" in stop))
-                     for w, stop in TOKEN.findall(text[:READ])]  # fmt: skip
+            words = _words(text)
             if words and len(text) <= READ and not words[-1][1]:
                 ending[words.pop()[0]] += 1  # perhaps cut itself
             for word, stop in words:
@@ -87,6 +95,34 @@ def _learn_words(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
         if n >= FREQUENT and final[word] <= SELDOM_LAST * n and ord(word[0]) < LETTERS
     ]
     return np.array(sorted(begins - known), np.uint32), np.array(sorted(never), np.uint32)
+
+
+def _words(text: str) -> list[tuple[str, bool]]:
+    """Return the words of a text, each with whether a mark or a line's end follows it.
+
+    Three dots behind a text do not count: a program may have put them where it cut.
+    """
+    text = text[:READ].rstrip()
+    if text.endswith(("...", "…")):
+        text = text.rstrip(".… ")
+    return [(w.lower(), bool(stop.strip() or "\n" in stop)) for w, stop in TOKEN.findall(text)]
+
+
+def _under_ceiling(lengths: np.ndarray, opened: np.ndarray) -> np.ndarray:
+    """Mark the texts that end open where these are the longest and are of nearly one length.
+
+    A limit of tokens does that: below it texts end as they should, and nothing is above it.
+    """
+    out = np.zeros(len(lengths), bool)
+    if opened.sum() < CEILING_TEXTS or opened.mean() < limit("cut") or opened.all():
+        return out
+    low, high = np.quantile(lengths[opened], [0.1, 0.9])
+    above = lengths >= low
+    if high > CEILING_SPREAD * low or low < LEAST_LENGTH["characters"]:
+        return out
+    if opened[above].mean() > CEILING_PURE and opened[~above].mean() < 1 - CEILING_PURE:
+        out = opened & above
+    return out
 
 
 def _piles(

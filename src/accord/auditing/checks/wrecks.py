@@ -74,12 +74,30 @@ def marked_texts(scan: Scan, name: str) -> np.ndarray:
     if name == CUT:
         return find_cuts(scan).rows
     table = scan.tables.wrecks
-    labels = np.median(table.shaped(table.characters)[:, 1:]) < SHORT_ANSWERS
-    least = int(limit("wreck_repeats")) if not (labels and name == "sentinel") else len(scan) + 1
+    least = int(limit("wreck_repeats"))
+    if name == "sentinel" and _answers_are_labels(scan):
+        least = len(scan) + 1
     out = np.zeros((len(table), table.columns), bool)
     for each in JOINED.get(name, (name,)):
         out |= table.mark(each, scan.questions, least)
+    if name == "watermark":  # in a short text, a pattern is a character or two
+        unseen = table.mark("invisible", scan.questions, least)
+        if out.any() and out.sum() >= limit("watermark") * unseen.sum():
+            out |= unseen
+    if name == "invisible":
+        pattern = table.mark("watermark", scan.questions, least)
+        unseen = table.mark("invisible", scan.questions, least)
+        if pattern.any() and pattern.sum() >= limit("watermark") * unseen.sum():
+            out &= ~unseen
     return out
+
+
+def _answers_are_labels(scan: Scan) -> bool:
+    """Return True if answers are so short that "None" may be one of them."""
+    table = scan.tables.wrecks
+    sizes = table.shaped(table.characters)[:, 1:]
+    others = sizes[~table.mark("sentinel", scan.questions, int(limit("wreck_repeats")))[:, 1:]]
+    return len(others) > 0 and float(np.median(others)) < SHORT_ANSWERS
 
 
 def wrecked_rows(scan: Scan, name: str) -> np.ndarray:
@@ -100,9 +118,12 @@ def _sides(scan: Scan, marked: np.ndarray) -> dict[str, tuple[int, int]]:
     return {name: (int(rows.sum()), len(rows)) for name, rows in sides.items()}
 
 
-def _verdict(name: str, count: int, share: float, gap: float, cuts: Cuts | None) -> str:
+def _verdict(
+    name: str, sides: dict[str, tuple[int, int]], share: float, gap: float, cuts: Cuts | None
+) -> str:
     """Grade one kind: a few texts are a note, one in a hundred a warning, most of a file unfit."""
-    if count < limit("wreck_rows"):
+    count, of = max(sides.values())
+    if not _beyond_chance(count, of):
         return "note"
     if cuts is not None:
         return "warning" if share >= limit("cut") or cuts.pile_share >= limit("wreck") else "note"
@@ -111,6 +132,14 @@ def _verdict(name: str, count: int, share: float, gap: float, cuts: Cuts | None)
     if share >= limit("wreck"):
         return "warning"
     return "warning" if gap >= limit("wreck_gap") and count >= limit("wreck_gap_rows") else "note"
+
+
+def _beyond_chance(count: int, of: int) -> bool:
+    """Return True if a sound file hardly ever has so many: Chernoff's bound of a Poisson number."""
+    expected = limit("wreck_usual") * of
+    if count <= max(1.0, expected):
+        return False
+    return count - expected - count * np.log(count / expected) < np.log(limit("wreck_chance"))
 
 
 WHOLE_TEXTS = ("sentinel", "error", "moderation", "placeholder", "invisible", "json", "mojibake")
@@ -122,7 +151,7 @@ def _finding(scan: Scan, name: str, marked: np.ndarray, cuts: Cuts | None) -> Au
     answers = [share for side, share in shares.items() if side != "prompts"]
     gap = max(answers) - min(answers) if len(answers) == 2 else 0.0
     count, share = int(marked.any(axis=1).sum()), max(shares.values())
-    verdict = _verdict(name, count, share, gap, cuts)
+    verdict = _verdict(name, sides, share, gap, cuts)
     if cuts is not None and verdict == "note" and not cuts.piles:
         return None  # honest texts end so now and then, and the words are learnt, not known
     told = [f"{n:,} of {of:,} {side} ({percent(n / of)})" for side, (n, of) in sides.items() if n]
@@ -132,7 +161,7 @@ def _finding(scan: Scan, name: str, marked: np.ndarray, cuts: Cuts | None) -> Au
     if cuts is not None and cuts.piles:
         column, unit, length, texts = max(cuts.piles, key=lambda pile: pile[3])
         side = list(sides)[min(column, len(sides) - 1)] if scan.paired or not column else "answers"
-        says += f": {texts:,} {side} stop at exactly {length:,} {unit}"
+        says += f": {texts:,} {side} stop at {length:,} {unit}"
     why = WHY[name]
     least_gap = limit("cut" if cuts is not None else "wreck_gap")
     one_sided = gap >= least_gap and verdict != "note"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from accord.auditing.thresholds import limit
 from accord.auditing.wrecks.context import Asked
 from accord.auditing.wrecks.kinds import BITS, KINDS, find_wrecks
 from accord.errors import printable, shorten
@@ -24,7 +25,6 @@ FORMS = 10_000  # different weak texts whose places are kept
 
 # How a text ends and begins; see `edges`.
 OPEN, ODD_START, DOTS, MARKED = 1, 2, 4, 8
-LAST_WORD = re.compile(r"([^\W\d_]+)\W*\Z")
 CUT_MARK = re.compile(
     r"(?:\[|\(|<|\{)\s*(?:\.{3}|…|(?:\w+ )?truncated|cut(?: off)?|continued"
     r"|clipped|snip)[^\]\n]{0,40}(?:\]|\)|>|\})\W{0,3}\Z|\.{3}\s*\(?truncated\)?\Z",
@@ -121,7 +121,9 @@ class WreckTable:
             side = int(column[part[0]])
             # different prompts for an answer; of a prompt, the row is all there is
             asked = texts if side == 0 else questions[texts // self.columns]
-            if len(np.unique(asked)) >= least:
+            # signs that only add up must be as many as a finding needs
+            needed = least if weak[part[0], 2] else max(least, limit("wreck") * len(self))
+            if len(np.unique(asked)) >= needed:
                 out.append((texts, (NUMBERS[name], side, int(weak[part[0], 2]))))
         return out
 
@@ -153,8 +155,18 @@ def edges(text: str) -> tuple[int, int]:
     begin = text[:1]
     if begin and (begin.islower() or begin in ",.;:)]}?!%"):
         bits |= ODD_START
-    found = LAST_WORD.search(plain[-60:])
-    return bits, word_hash(found.group(1)) if found else 0
+    return bits, _last_word(plain[-60:])
+
+
+def _last_word(text: str) -> int:
+    """Return a hash of the last word of a text, 0 if it has none."""
+    high = len(text)
+    while high and not text[high - 1].isalpha():
+        high -= 1
+    low = high
+    while low and text[low - 1].isalpha():
+        low -= 1
+    return word_hash(text[low:high]) if high else 0
 
 
 def word_hash(word: str) -> int:

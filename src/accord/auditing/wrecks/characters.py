@@ -62,7 +62,7 @@ def _right(text: str, at: int) -> bool:
             return True
         return value == 0x200D and bool(before and after) and _symbol(before) and _symbol(after)
     if 0xFE00 <= value <= 0xFE0F or 0xE0100 <= value <= 0xE01EF:
-        return bool(before) and _symbol(before) and not 0xFE00 <= ord(before) <= 0xFE0F
+        return bool(before) and _symbol(before) and not _selects(before)
     if 0xE0020 <= value <= 0xE007F:  # the flags of England, Scotland and Wales
         return "\U0001f3f4" in text[max(0, at - 7) : at]
     if value in (0x200B, 0x2060) and before and after:
@@ -75,6 +75,10 @@ def _right(text: str, at: int) -> bool:
     if value == 0x2800:  # a blank of Braille, and of pictures made of it
         return any(0x2801 <= ord(c) < 0x2900 for c in text[max(0, at - 80) : at + 80])
     return False
+
+
+def _selects(character: str) -> bool:
+    return 0xFE00 <= ord(character) <= 0xFE0F or ord(character) >= 0xE0000
 
 
 def _wide(character: str) -> bool:
@@ -141,9 +145,7 @@ def _pattern(text: str, places: list[int]) -> bool:
         run = run + 1 if two == one + 1 else 1
         longest = max(longest, run)
     kinds = {text[at] for at in places}
-    selectors = [
-        at for at in places if ord(text[at]) >= 0xE0000 or 0xFE00 <= ord(text[at]) <= 0xFE0F
-    ]
+    selectors = [at for at in places if _selects(text[at])]
     if longest >= RUN or (longest > 3 and len(kinds) > 1) or len(selectors) > 2:
         return True
     return len(places) > REGULAR and _regular(text, places)

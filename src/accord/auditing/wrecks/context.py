@@ -16,13 +16,14 @@ CODE = re.compile(
     re.IGNORECASE,
 )
 PAGE = re.compile(
-    r"<[a-z!/]|\b(?:html|xml|svg|css|web ?(?:page|site|app)?|markup|tags?|entit(?:y|ies)|escape"
+    r"\b(?:html|xml|svg|css|web ?(?:page|site|app)?|markup|tags?|entit(?:y|ies)|escape"
     r"|browser|front-?end|javascript|react|email template|rss|wiki|jsx|vue|angular|landing page)\b",
     re.IGNORECASE,
 )
+TAGGED = re.compile(r"<[a-z!/]", re.IGNORECASE)
 JSON = re.compile(
-    r"[{\[]\s*[\"'{]|\b(?:json|yaml|schema|dict(?:ionary)?|object|key|list|array|format|struct"
-    r"|python|api|payload|field|extract|entit(?:y|ies)|parse|code|function|tuple|graphql)s?\b",
+    r"[{\[]\s*[\"'{]|\b(?:json|yaml|schema|dict(?:ionary)?|object|array|struct|python|api"
+    r"|payload|code|function|tuple|graphql|javascript|key-value|key/value)s?\b",
     re.IGNORECASE,
 )
 FAULT = re.compile(
@@ -72,6 +73,11 @@ class Asked:
     def page(self) -> bool:
         """True if it is about a page or its markup."""
         return PAGE.search(self.end) is not None
+
+    @cached_property
+    def tagged(self) -> bool:
+        """True if it is about a page, or holds a tag."""
+        return self.page or TAGGED.search(self.end) is not None
 
     @cached_property
     def json(self) -> bool:

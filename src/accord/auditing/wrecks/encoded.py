@@ -37,7 +37,10 @@ def page_escapes(text: str, asked: Asked) -> Hit | None:
     if entity is not None and _is_escaped(head):
         return Hit(_around(head, entity.start(), entity.end()))
     tag = TAG.search(head) if "<" in head and ">" in head else None
-    if (entity is None and tag is None) or asked.page or "<!doctype" in head[:200].lower():
+    if entity is None and tag is None:
+        return None
+    about = asked.page if asked.prompt is text else asked.tagged
+    if about or "<!doctype" in head[:200].lower():
         return None
     if asked.code or "```" in head:
         return None
@@ -86,7 +89,7 @@ def mend_page(text: str) -> str:
 
 BREAK = re.compile(
     r"\\n(?=\\[nrt]|[\sA-Z0-9*#>|•\-–—\"'([_`]|\\[\"']|\Z|[^\x00-\x7f])"
-    r"|(?<=[.!?:;,)\]])(?:\\r)?\\n|(?<=\\n)\\t"
+    r"|(?<=[.!?:;,)\]])(?<![A-Z]:)(?:\\r)?\\n|(?<=\\n)\\t"
 )
 QUOTE = re.compile(r"\\\"")
 UNICODE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[c-fC-F][0-9a-fA-F]\\x[89abAB][0-9a-fA-F]")
@@ -107,6 +110,12 @@ def escapes(text: str, asked: Asked) -> Hit | None:
     ):
         return None
     plain = head.strip()
+    if (
+        plain[:1] in ("{", "[", '"')
+        and plain[-1:] in ("}", "]", '"')
+        and _parsed(plain) is not None
+    ):
+        return None  # JSON, in which they are right
     broken = "\n" in plain
     if not broken and _literal(plain):
         found = BREAK.search(plain) or UNICODE.search(plain) or QUOTE.search(plain)

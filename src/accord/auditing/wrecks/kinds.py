@@ -46,16 +46,18 @@ WHOLE = {
     "error": Kind(error, "Errors of a program as text", "are an error message"),
     "placeholder": Kind(placeholder, "Places never filled in", "hold a place never filled in"),
 }
+# A kind takes the signs of the kinds that it hides: bytes read in a wrong code page leave controls
+# that nobody sees, and JSON around a text leaves escapes in it.
 PARTS = {
+    "json": Kind(doubled_json, "Texts inside JSON", "are JSON around the text", mend_json),
+    "mojibake": Kind(
+        mojibake, "Text in a wrong code page", "were read in a wrong code page", mend_mojibake
+    ),
     "invisible": Kind(
         invisible, "Characters that nobody sees", "hold characters that nobody sees", mend_unseen
     ),
-    "json": Kind(doubled_json, "Texts inside JSON", "are JSON around the text", mend_json),
     "html": Kind(
         page_escapes, "Escapes and tags of a page", "hold escapes or tags of a page", mend_page
-    ),
-    "mojibake": Kind(
-        mojibake, "Text in a wrong code page", "were read in a wrong code page", mend_mojibake
     ),
     "escaped": Kind(
         escapes, "Escapes written out", "hold escapes such as \\n written out", mend_escapes
@@ -70,6 +72,7 @@ PARTS = {
         mend_homoglyphs,
     ),
 }
+HIDES = {"json": ("escaped",), "mojibake": ("invisible", "watermark", "homoglyphs")}
 KINDS = WHOLE | PARTS
 BITS = {name: 1 << at for at, name in enumerate(KINDS)}
 
@@ -83,9 +86,13 @@ def find_wrecks(text: str, asked: Asked) -> Iterator[tuple[str, Hit]]:
             if hit.sure:
                 return
             break
+    hidden: tuple[str, ...] = ()
     for name, kind in PARTS.items():
+        if name in hidden:
+            continue
         hit = kind.find(text, asked)
         if hit is not None:
+            hidden += HIDES.get(name, ()) if hit.sure else ()
             yield name, hit
 
 
@@ -98,7 +105,8 @@ def mend_text(text: str, name: str, asked: Asked) -> str:
     A mend that leaves nothing to be seen is none: such a row is dropped, not mended.
     """
     kind = KINDS[name]
-    if kind.mend is None or kind.find(text, asked) is None:
+    hit = kind.find(text, asked) if kind.mend is not None else None
+    if kind.mend is None or hit is None or not hit.sure:
         return text
     mended = kind.mend(text)
     return mended if mended.strip() else text

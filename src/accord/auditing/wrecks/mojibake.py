@@ -69,7 +69,7 @@ def mojibake(text: str, asked: Asked) -> Hit | None:
     """Recognise UTF-8 read in another code page, and characters that were lost on the way."""
     hit = None if text.isascii() else _find(text)
     if hit is not None and asked.prompt is not text:
-        return None if any(word in asked.low for word in ABOUT) else hit
+        return None if any(map(asked.low.__contains__, ABOUT)) else hit
     return hit
 
 

@@ -62,7 +62,7 @@ def placeholder(text: str, asked: Asked) -> Hit | None:
     """Recognise a text that is to be filled in, or a place in it that is."""
     if len(text) <= WHOLE and text.strip():
         low = text.strip().lower()
-        if any(w in low for w in QUICK) and any(each.search(low) for each in WHOLE_SURE):
+        if any(map(low.__contains__, QUICK)) and any(each.search(low) for each in WHOLE_SURE):
             return None if low in asked.low and len(low) < len(asked.low) else Hit(text)
         if WHOLE_WEAK.search(low):
             return weak(text)
@@ -83,7 +83,7 @@ def _inside(text: str) -> str | None:
     for mark in ("TODO", "FIXME", "TBD", "XXXX"):
         if mark in text and (found := WORDS.search(text)):
             return found.group()
-    if not any(mark in text for mark in ("{", "[", "<", "__", "%(")):
+    if not any(map(text.__contains__, ("{", "[", "<", "__", "%("))):
         return None
     for found in INSIDE.finditer(text):
         before = text[found.start() - 1] if found.start() else " "

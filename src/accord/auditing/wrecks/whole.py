@@ -21,7 +21,8 @@ class Hit:
 
     shown: str  # the piece
     sure: bool = True
-    key: int = 0  # of a weak sign: equal for texts that differ in numbers and ids alone
+    # of a weak sign: equal for texts that differ in numbers and ids alone; 0 adds up with others
+    key: int = 0
 
 
 def weak(text: str, shown: str | None = None) -> Hit:
@@ -65,12 +66,15 @@ def sentinel(text: str, asked: Asked) -> Hit | None:
     if not sure and bare in SURE and bare != core:
         sure = True
     if sure or core in WEAK or bare in WEAK:
-        if asked.prompt is not text and asked.has_word(bare or core or plain):
+        word = bare or core or plain
+        if asked.prompt is not text and (
+            asked.has_word(word) or (asked.code and word in asked.low)
+        ):
             return None
-        return Hit(text) if sure else weak(text)
+        return Hit(text, sure and not asked.code)
     # no letter, no digit, no sign of a script or an emoji: "[]", "{}", "-", "...", '""'
     if text.isascii() and not any(c.isalnum() for c in text) and text.strip():
-        return None if asked.prompt is not text and plain in asked.low else weak(text)
+        return None if asked.prompt is not text and plain in asked.low else Hit(text, False)
     return None
 
 
@@ -160,22 +164,20 @@ def error(text: str, asked: Asked) -> Hit | None:
         if size > LONG_ERROR or not begin.startswith(TRACED):
             return _tail_error(text)
     low = text[:2000].lower()
-    if not any(word in low for word in ERROR_QUICK):
+    if not any(map(low.__contains__, ERROR_QUICK)):
         return None
     sure = CLASS.search(text[:400]) is not None or any(each.search(low) for each in ERROR_SURE)
     signs = 0 if sure else sum(each.search(low[:600]) is not None for each in ERROR_WEAK)
     if not sure and (signs == 0 or size > 500):
         return None
-    if (sure or signs > 1) and not asked.fault:
-        return Hit(text)
-    return weak(text)
+    return weak(text) if asked.fault else Hit(text, sure or signs > 1)
 
 
 def _tail_error(text: str) -> Hit | None:
     """Recognise an error that stands behind the beginning of an answer; it counts if repeated."""
     last = text[-400:].rstrip().rpartition("\n")[2]
     low = last.lower()
-    if len(last) > 300 or not any(word in low for word in TAIL_QUICK):
+    if len(last) > 300 or not any(map(low.__contains__, TAIL_QUICK)):
         return None
     sure = CLASS.search(last) or any(each.search(low) for each in ERROR_SURE)
     return weak(last) if sure else None
@@ -233,17 +235,13 @@ def moderation(text: str, asked: Asked) -> Hit | None:
     if len(text) > MODERATED:
         return None
     low = text.lower()
-    if not any(word in low for word in MODERATION_QUICK):
+    if not any(map(low.__contains__, MODERATION_QUICK)):
         return None
     sure = any(each.search(low) for each in MODERATION_SURE)
     signs = sum(each.search(low) is not None for each in MODERATION_WEAK)
-    if not sure and not signs:
+    refuses = REFUSES.search(low) is not None
+    if not sure and (refuses or not signs):
         return None
-    if (
-        len(text) <= 400
-        and (sure or signs > 1)
-        and not asked.moderation
-        and not REFUSES.search(low)
-    ):
-        return Hit(text)
-    return weak(text)
+    if len(text) > 400 or asked.moderation or refuses:
+        return weak(text)
+    return Hit(text, sure or signs > 1)
