@@ -208,7 +208,8 @@ def test_a_habit_can_be_taken_out(habit):
     for text in having:
         bare = habit.without(text)
         assert habit.without(bare) == bare
-        if habit.name not in ("have no capital letter", "end without a mark"):
+        # These are taken out by giving both sides the same.
+        if habit.check != "shortcuts.capitals" and habit.name != "end without a mark":
             assert not habit.has(bare), (text, bare)
 
 
@@ -286,7 +287,7 @@ def test_shown_text_is_printable(tmp_path):
 def test_nothing_is_found_twice():
     """A phrase in the middle of long texts: its parts are not found again."""
     rng = random.Random(0)
-    words = [f"w{i}" for i in range(400)]
+    words = [a + b + c for a in "bdfgklmn" for b in "aeiou" for c in "stnrlmkp"]
     texts = [" ".join(rng.choices(words, k=60)) for _ in range(400)]
     plant = [_in_the_middle(text, rng) for text in texts[:200]] + texts[200:]
     rows = np.tile(np.arange(200), 2)
