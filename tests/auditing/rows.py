@@ -19,8 +19,8 @@ FILL = (
 )
 
 
-# Share of the three words that come from the other side's list: words alone then decide nine pairs
-# in ten. Were it 0, they would decide all of them, which is a fault. With flipped labels they do not.
+# Share of the three words that come from the other side's list: words alone then decide nine in
+# ten pairs. Were it 0, they would decide all of them, which is a fault.
 MIXED = 0.25
 
 

@@ -257,7 +257,7 @@ PLANTED = {
     "diversity.near_prompts": (clean, _near_prompts, {"warning"}),
     "shortcuts.characters": (clean, _longer, {"note"}),  # explained by shortcuts.length
     "shortcuts.length": (clean, _longer, {"warning"}),
-    "shortcuts.list_items": (clean, _bullets, {"note"}),  # explained by shortcuts.lines
+    "shortcuts.list_items": (clean, _bullets, {"warning"}),
     "shortcuts.refusal": (clean, _refusals, {"note"}),
     "shortcuts.column_model": (clean, _models, {"warning"}),
     "shortcuts.column_source": (labelled, _sources, {"warning"}),

@@ -72,7 +72,7 @@ def _found(tmp_path, rows):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signature_of_a_third_of_one_side_is_named_once(kind, side, tmp_path):
     check, plant = KINDS[kind]
-    table, found, causes = _found(tmp_path, _planted(plant, side, 0.33))
+    _, found, causes = _found(tmp_path, _planted(plant, side, 0.33))
     assert [each.check for each in found] == [f"shortcuts.{check}"], [each.says for each in found]
     assert found[0].verdict == "warning" and found[0].why and found[0].remedy and found[0].places
     signature = found[0].evidence["signatures"][0]
@@ -176,7 +176,7 @@ def test_real_sets_stay_silent(name, shared_data):
 
 
 def test_the_sign_test_by_hand():
-    """12 pairs of which only the chosen answer has it: p = 2 · ½¹². Two rows of a prompt vote once."""
+    """12 pairs with it in the chosen answer only: p = 2 · ½¹². Two rows of a prompt vote once."""
     texts = ["x"] * 12 + ["y"] * 12
     labels, rows = np.arange(24) < 12, np.tile(np.arange(12), 2)
     documents = Documents(texts, labels, rows, rows, True)
@@ -198,9 +198,9 @@ def test_a_habit_can_be_taken_out(habit):
     """No text has a habit after it was taken out, and the second time changes nothing."""
     texts = [
         " A b", "\nA b", "A b ", "A b\n", "a  b", "a\tb", "a\r\nb", "a\u00a0b", "a\n\n\n\nb",
-        "ALL OF THESE ARE BIG", "all of these are small", "Every Word Has A Capital", "small At first",
-        "Yes!", "Yes?", "So...", "So.", "So;", "and so it is", "a — b", "a – b", "a … b", "wow!! yes",
-        "what?? no", "a! b", "a; b", "a , b", "a . b", '"So it is."', "“so”", 'a "b" c',
+        "ALL OF THESE ARE BIG", "all of these are small", "Every Word Has A Capital",
+        "small At first", "Yes!", "Yes?", "So...", "So.", "So;", "and so it is", "a — b", "a – b", "a … b",
+        "wow!! yes",         "what?? no", "a! b", "a; b", "a , b", "a . b", '"So it is."', "“so”", 'a "b" c',
         "<think>a</think>b",
     ]  # fmt: skip
     having = [text for text in texts if habit.has(text)]
@@ -214,7 +214,7 @@ def test_a_habit_can_be_taken_out(habit):
 
 
 def test_a_cause_takes_its_symptoms_with_it(tmp_path):
-    """A date on every chosen answer makes digits, length and words decide: only the date is named."""
+    """A date on each chosen answer makes digits, length and words decide: the date is named."""
     table, found, causes = _found(tmp_path, _planted(KINDS["date"][1], "chosen", 0.9))
     raw = {each.check for each in shortcuts.rule_findings(table)}
     left = {each.check for each in shortcuts.rule_findings(table, causes)}

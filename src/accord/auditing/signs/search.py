@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accord.auditing.signs.candidates import Candidate, edge_candidates, grow, phrase_candidates
+from accord.auditing.signs.candidates import (
+    Candidate,
+    edge_candidates,
+    grow,
+    is_odd,
+    phrase_candidates,
+)
 from accord.auditing.signs.documents import Contrast, Documents, contrast, spread, subset
 from accord.auditing.signs.habits import HABITS, STOPS, Habit
 from accord.auditing.signs.pattern import LEVELS, READ, Pattern, example
