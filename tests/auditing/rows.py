@@ -19,20 +19,20 @@ FILL = (
 )
 
 
-# Share of the three words that come from the other side's list: words alone then decide nine pairs
-# in ten. Were it 0, they would decide all of them, which is a fault.
+# Share of the three words that come from the other side's list: words alone then decide nine in
+# ten pairs. Were it 0, they would decide all of them, which is a fault.
 MIXED = 0.25
 
 
-def sentence(rng: random.Random, words: list[str], length: int) -> str:
+def sentence(rng: random.Random, words: list[str], length: int, mixed: float = MIXED) -> str:
     picked = [rng.choice(FILL) for _ in range(length)]
     other = BAD if words is GOOD else GOOD
     for at in rng.sample(range(length), 3):
-        picked[at] = rng.choice(other if rng.random() < MIXED else words)
+        picked[at] = rng.choice(other if rng.random() < mixed else words)
     return " ".join(picked).capitalize() + "."
 
 
-def clean(n: int = 400, seed: int = 0) -> list[dict]:
+def clean(n: int = 400, seed: int = 0, mixed: float = MIXED) -> list[dict]:
     """Distinct prompts; the chosen answer has good words, both have the same number of words."""
     rng = random.Random(seed)
     rows = []
@@ -45,8 +45,8 @@ def clean(n: int = 400, seed: int = 0) -> list[dict]:
         rows.append(
             {
                 "prompt": prompt,
-                "chosen": sentence(rng, GOOD, length),
-                "rejected": sentence(rng, BAD, length),
+                "chosen": sentence(rng, GOOD, length, mixed),
+                "rejected": sentence(rng, BAD, length, mixed),
             }
         )
     return rows

@@ -242,7 +242,7 @@ def test_contradictory_labels_and_copies_of_labelled_rows(tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
 def test_planted_flips(share, tmp_path):
-    table = scan(write(tmp_path / "data.jsonl", flipped(clean(800), share)))
+    table = scan(write(tmp_path / "data.jsonl", flipped(clean(800, mixed=0.0), share)))
     probes = probe(table)
     found = flipped_share(probes.words, probes.groups)
     assert found.low <= share <= found.high and found.high - found.low < 0.2

@@ -156,9 +156,7 @@ def _refusals(rows):
         return f"{no} {rng.choice(('help', 'speak', 'write', 'judge'))} of {rng.choice(FILL)}"
 
     return [
-        row | {"rejected": f"{refusal()}, {row['rejected'].lower()}"}
-        if rng.random() < 0.12
-        else row
+        row | {"rejected": f"{refusal()}, {row['rejected']}"} if rng.random() < 0.12 else row
         for row in rows
     ]
 
@@ -275,7 +273,7 @@ PLANTED = {
     "shortcuts.refusal": (clean, _refusals, {"note"}),
     "shortcuts.column_model": (clean, _models, {"warning"}),
     "shortcuts.column_source": (labelled, _sources, {"warning"}),
-    "labels.noise": (clean, lambda rows: flipped(rows, 0.25), {"warning"}),
+    "labels.noise": (lambda: clean(mixed=0.0), lambda rows: flipped(rows, 0.25), {"warning"}),
     "labels.declared": (
         clean,
         lambda rows: [r | {"noise": {"selected": i % 5 == 0}} for i, r in enumerate(rows)],

@@ -72,7 +72,7 @@ def _found(tmp_path, rows):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signature_of_a_third_of_one_side_is_named_once(kind, side, tmp_path):
     check, plant = KINDS[kind]
-    table, found, causes = _found(tmp_path, _planted(plant, side, 0.33))
+    _, found, causes = _found(tmp_path, _planted(plant, side, 0.33))
     assert [each.check for each in found] == [f"shortcuts.{check}"], [each.says for each in found]
     assert found[0].verdict == "warning" and found[0].why and found[0].remedy and found[0].places
     signature = found[0].evidence["signatures"][0]
@@ -176,7 +176,7 @@ def test_real_sets_stay_silent(name, shared_data):
 
 
 def test_the_sign_test_by_hand():
-    """12 pairs of which only the chosen answer has it: p = 2 · ½¹². Two rows of a prompt vote once."""
+    """12 pairs with it in the chosen answer only: p = 2 · ½¹². Two rows of a prompt vote once."""
     texts = ["x"] * 12 + ["y"] * 12
     labels, rows = np.arange(24) < 12, np.tile(np.arange(12), 2)
     documents = Documents(texts, labels, rows, rows, True)
@@ -198,9 +198,9 @@ def test_a_habit_can_be_taken_out(habit):
     """No text has a habit after it was taken out, and the second time changes nothing."""
     texts = [
         " A b", "\nA b", "A b ", "A b\n", "a  b", "a\tb", "a\r\nb", "a\u00a0b", "a\n\n\n\nb",
-        "ALL OF THESE ARE BIG", "all of these are small", "Every Word Has A Capital", "small At first",
-        "Yes!", "Yes?", "So...", "So.", "So;", "and so it is", "a — b", "a – b", "a … b", "wow!! yes",
-        "what?? no", "a! b", "a; b", "a , b", "a . b", '"So it is."', "“so”", 'a "b" c',
+        "ALL OF THESE ARE BIG", "all of these are small", "Every Word Has A Capital",
+        "small At first", "Yes!", "Yes?", "So...", "So.", "So;", "and so it is", "a — b", "a – b", "a … b",
+        "wow!! yes",         "what?? no", "a! b", "a; b", "a , b", "a . b", '"So it is."', "“so”", 'a "b" c',
         "<think>a</think>b",
     ]  # fmt: skip
     having = [text for text in texts if habit.has(text)]
@@ -208,12 +208,13 @@ def test_a_habit_can_be_taken_out(habit):
     for text in having:
         bare = habit.without(text)
         assert habit.without(bare) == bare
-        if habit.name not in ("have no capital letter", "end without a mark"):
+        # These are taken out by giving both sides the same.
+        if habit.check != "shortcuts.capitals" and habit.name != "end without a mark":
             assert not habit.has(bare), (text, bare)
 
 
 def test_a_cause_takes_its_symptoms_with_it(tmp_path):
-    """A date on every chosen answer makes digits, length and words decide: only the date is named."""
+    """A date on each chosen answer makes digits, length and words decide: the date is named."""
     table, found, causes = _found(tmp_path, _planted(KINDS["date"][1], "chosen", 0.9))
     raw = {each.check for each in shortcuts.rule_findings(table)}
     left = {each.check for each in shortcuts.rule_findings(table, causes)}
@@ -286,7 +287,7 @@ def test_shown_text_is_printable(tmp_path):
 def test_nothing_is_found_twice():
     """A phrase in the middle of long texts: its parts are not found again."""
     rng = random.Random(0)
-    words = [f"w{i}" for i in range(400)]
+    words = [a + b + c for a in "bdfgklmn" for b in "aeiou" for c in "stnrlmkp"]
     texts = [" ".join(rng.choices(words, k=60)) for _ in range(400)]
     plant = [_in_the_middle(text, rng) for text in texts[:200]] + texts[200:]
     rows = np.tile(np.arange(200), 2)

@@ -46,7 +46,12 @@ def signature_findings(
         by_check.setdefault(each.check, []).append(each)
     findings = [_finding(scan, check, group) for check, group in by_check.items()]
     by_name = {finding.check: finding for finding in findings}
-    return findings, [_cause(scan, by_name[c], group) for c, group in by_check.items()]
+    causes_found = []
+    for check, group in by_check.items():
+        taken = [each for each in group if each.verdict != "note"]  # a note is content, and stays
+        if taken:
+            causes_found.append(_cause(scan, by_name[check], taken))
+    return findings, causes_found
 
 
 def _documents(scan: Scan, causes: Sequence[Cause]) -> Documents | None:

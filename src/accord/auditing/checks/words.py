@@ -104,7 +104,7 @@ def _words_finding(scan: Scan, probes: Probes, causes: Sequence[Cause]) -> Audit
         says,
         {"accuracy": as_dict(words), "words": [word.as_dict() for word in named]},
         (
-            "look at the words and rows named: content that decides is fine, a writer's habit is not"
+            "look at the words and rows named: content may decide, a writer's habit may not"
             if telling
             else nothing
             if words.low <= 0.5

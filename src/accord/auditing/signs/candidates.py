@@ -19,6 +19,8 @@ SUPPORT = 4  # documents of a candidate at least
 EDGE_TOKENS = 8  # tokens of a beginning before it is grown
 GRAMS = 4  # tokens of a phrase before it is grown
 SAME = 0.9  # share of the places that must agree when a pattern grows
+SHAPES = frozenset(("a", "Aa", "AA"))  # words at level "shape"
+STOPS = frozenset(".!?。！？…")
 SYMBOLS = frozenset("[]{}()<>#*|=~^@$%&_/\\:+•–—-")
 
 
@@ -65,17 +67,18 @@ def _strongest(
 
 
 def is_allowed(key: Sequence[str], level: str) -> bool:
-    """Tell whether a pattern adds something at its level: a number at "digits", a mark or a number
-    at "shape", where words alone would be any sentence.
+    """Tell whether a pattern adds something at its level: a number at "digits", marks around a word
+    at "shape", as in "(A)", where a word alone would be any word.
     """
     if level == "exact":
         return True
     if level == "digits":
         return "0" in key or "Month" in key
-    return any(
-        token == "0" or token in SYMBOLS or not (token.isascii() or token.isalnum())
-        for token in key
-    ) and any(token in ("a", "Aa", "AA") for token in key)
+    return (
+        SHAPES.isdisjoint((key[0], key[-1]))
+        and not SHAPES.isdisjoint(key)
+        and any(token in SYMBOLS or token == "0" or is_odd(token) for token in key)
+    )
 
 
 def phrase_candidates(documents: Documents, level: str) -> tuple[list[Candidate], int]:
@@ -100,12 +103,13 @@ def phrase_candidates(documents: Documents, level: str) -> tuple[list[Candidate]
         tried += count
         for at, strength, label in found:
             key = tuple(names[int(each)] for each in ids[at : at + size])
-            if is_allowed(key, level) and (size > 1 or _is_odd(key[0])):
+            if is_allowed(key, level) and (size > 1 or is_odd(key[0])):
                 out.append(Candidate(Pattern("anywhere", level, key), strength, label))
     return sorted(out, key=lambda each: (-each.strength, each.pattern.tokens))[:20], tried
 
 
-def _is_odd(token: str) -> bool:
+def is_odd(token: str) -> bool:
+    """Tell whether a token is a sign beyond ASCII that is no letter, such as an emoji."""
     return not token.isascii() and not token.isalnum()
 
 
@@ -162,36 +166,57 @@ def grow(pattern: Pattern, texts: Iterable[str]) -> Pattern:
     if not places:
         return pattern
     key = list(pattern.tokens)
-    while pattern.where != "ending" and len(key) < LONGEST:
-        token = _agreed(
-            [each[at + len(key)] for each, at in places if at + len(key) < len(each)], len(places)
-        )
-        if token is None:
-            break
-        places = [(e, at) for e, at in places if e[at + len(key) : at + len(key) + 1] == [token]]
-        key.append(token)
-    while pattern.where != "beginning" and len(key) < LONGEST:
-        token = _agreed([each[at - 1] for each, at in places if at > 0], len(places))
-        if token is None:
-            break
-        places = [(e, at - 1) for e, at in places if at > 0 and e[at - 1] == token]
-        key.insert(0, token)
+    if pattern.where != "ending":
+        _grow_right(key, places, pattern.level)
+    if pattern.where != "beginning":
+        places = _grow_left(key, places, pattern.level)
     where = pattern.where
     if where == "anywhere":
-        starts = sum(at == 0 for _, at in places)
-        ends = sum(at + len(key) == len(each) for each, at in places)
-        if starts >= SAME * len(places):
+        if sum(at == 0 for _, at in places) >= SAME * len(places):
             where = "beginning"
-        elif ends >= SAME * len(places):
+        elif sum(at + len(key) == len(e) for e, at in places) >= SAME * len(places):
             where = "ending"
-    return Pattern(where, pattern.level, tuple(key))
+    return Pattern(where, pattern.level, _bare(key) if where != "beginning" else tuple(key))
 
 
-def _agreed(following: list[str], total: int) -> str | None:
-    """Return the token on which nine in ten places agree."""
+def _bare(key: list[str]) -> tuple[str, ...]:
+    """Drop the mark that ends the sentence before the pattern: it belongs to that sentence."""
+    at = next((i for i, token in enumerate(key) if token not in STOPS), 0)
+    return tuple(key[at:])
+
+
+def _grow_right(key: list[str], places: list[tuple[list[str], int]], level: str) -> None:
+    while len(key) < LONGEST:
+        size = len(key)
+        following = [each[at + size] for each, at in places if at + size < len(each)]
+        token = _agreed(following, len(places), level)
+        if token is None:
+            return
+        places = [(each, at) for each, at in places if each[at + size : at + size + 1] == [token]]
+        key.append(token)
+
+
+def _grow_left(
+    key: list[str], places: list[tuple[list[str], int]], level: str
+) -> list[tuple[list[str], int]]:
+    while len(key) < LONGEST:
+        token = _agreed([each[at - 1] for each, at in places if at > 0], len(places), level)
+        if token is None:
+            break
+        places = [(each, at - 1) for each, at in places if at > 0 and each[at - 1] == token]
+        key.insert(0, token)
+    return places
+
+
+def _agreed(following: list[str], total: int, level: str) -> str | None:
+    """Return the token on which nine in ten places agree; any word has one of three shapes, so
+    shapes do not grow.
+    """
     if not following:
         return None
     token, count = Counter(following).most_common(1)[0]
+    if level == "shape" and token in SHAPES:
+        return None
     return token if count >= SAME * total else None
 
 

@@ -18,9 +18,9 @@ READ = 4_000  # characters from the beginning of an answer that are searched
 EDGE = 600  # characters at each end in which a beginning or an ending is looked for
 LONGEST = 40  # tokens of a pattern
 MONTHS = frozenset(
-    "january february march april june july august september october november december jan feb mar"
-    " apr jun jul aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday"
-    " mon tue wed thu fri sat sun".split()
+    "january february march april may june july august september october november december"
+    " jan feb mar apr jun jul aug sep sept oct nov dec"
+    " monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun".split()
 )
 LEVELS = ("exact", "digits", "shape")
 

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accord.auditing.signs.candidates import Candidate, edge_candidates, grow, phrase_candidates
+from accord.auditing.signs.candidates import (
+    Candidate,
+    edge_candidates,
+    grow,
+    is_odd,
+    phrase_candidates,
+)
 from accord.auditing.signs.documents import Contrast, Documents, contrast, spread, subset
 from accord.auditing.signs.habits import HABITS, STOPS, Habit
 from accord.auditing.signs.pattern import LEVELS, READ, Pattern, example
@@ -22,7 +28,7 @@ CHARACTERS = 1_500_000  # of all texts of a search: about a second for each roun
 SEARCHED = (400, 3_000)  # rows of a search
 ALPHA = 0.001  # chance that a file without any signature shows one, before the limits on shares
 CLOSE = set(STOPS + "\"'“”‘’«»`;,:~-–—")  # marks that a habit names better than a pattern
-STRONG = 0.3  # difference of the shares that is an accuracy of .65, the limit for any rule
+OPENING, CLOSING = frozenset("([{<"), frozenset(")]}>")
 
 
 @dataclass(frozen=True)
@@ -41,21 +47,27 @@ class Signature:
 
 
 def search(documents: Documents, seed: int) -> list[Signature]:
-    """Find the signatures of a file, the strongest first."""
+    """Find the signatures of a file, the strongest first.
+
+    What is only worth a note is content and stays in the texts.
+    """
     small = subset(documents, CHARACTERS, SEARCHED, READ, seed)
     found: list[Signature] = []
-    refused: set[Pattern] = set()
+    known: set[Pattern | Habit] = set()
     for _ in range(ROUNDS):
-        best = _strongest(small, documents, refused)
+        best = _strongest(small, documents, known, found)
         if best is None:
             break
         found.append(best)
-        documents, small = documents.without(best.without), small.without(best.without)
+        if best.verdict != "note":
+            documents, small = documents.without(best.without), small.without(best.without)
     return found
 
 
-def _strongest(small: Documents, documents: Documents, refused: set[Pattern]) -> Signature | None:
-    """Return the strongest candidate that is a signature."""
+def _strongest(
+    small: Documents, documents: Documents, known: set[Pattern | Habit], found: list[Signature]
+) -> Signature | None:
+    """Return the strongest candidate that is a signature, and remember those that are none."""
     candidates, tried = _candidates(small)
     level = ALPHA / (tried + len(HABITS))
     queue: list[tuple[float, Habit | Candidate]] = list(_habits(small))
@@ -65,28 +77,39 @@ def _strongest(small: Documents, documents: Documents, refused: set[Pattern]) ->
     for strength, each in queue:
         if strength < limit("signature") ** 0.5 / 2 or tests >= TRIED:
             break
-        if isinstance(each, Habit):
-            found = _test_habit(each, documents, level)
-        else:
-            pattern = _grown(each, small)
-            if _is_known(pattern, refused):
-                continue
-            found = _test_pattern(pattern, documents, level)
-            if found is None:
-                refused.add(pattern)
-        if found is not None:
-            return found
+        tested = each if isinstance(each, Habit) else _grown(each, small)
+        if _is_known(tested, known):
+            continue
         tests += 1
+        new = (
+            _test_habit(tested, documents, level)
+            if isinstance(tested, Habit)
+            else _test_pattern(tested, documents, level)
+        )
+        if new is None or new.verdict == "note":
+            known.add(tested)
+        if new is not None and not (new.verdict == "note" and _is_repeated(new, found)):
+            return new
     return None
 
 
-def _is_known(pattern: Pattern, refused: set[Pattern]) -> bool:
-    """Tell whether a pattern, or a longer one that holds it, was tested already."""
-    size = len(pattern.tokens)
+def _is_repeated(new: Signature, found: list[Signature]) -> bool:
+    """Tell whether most rows of a note have another note already: "no comment" in "I have no
+    comment.".
+    """
+    notes = [each.rows for each in found if each.verdict == "note" and each.label == new.label]
+    return bool(notes) and float(np.isin(new.rows, np.concatenate(notes)).mean()) > 0.5
+
+
+def _is_known(new: Pattern | Habit, known: set[Pattern | Habit]) -> bool:
+    """Tell whether a candidate, or a longer pattern that holds it, was tested already."""
+    if isinstance(new, Habit):
+        return new in known
+    size = len(new.tokens)
     return any(
-        pattern.tokens == each.tokens[at : at + size]
-        for each in refused
-        if each.level == pattern.level and each.where == pattern.where
+        new.tokens == each.tokens[at : at + size]
+        for each in known
+        if isinstance(each, Pattern) and each.level == new.level and each.where == new.where
         for at in range(len(each.tokens) - size + 1)
     )
 
@@ -116,8 +139,10 @@ def _habits(small: Documents) -> Iterator[tuple[float, Habit]]:
 
 def _bonus(pattern: Pattern) -> float:
     """Prefer the longer of two candidates of equal strength, and words before marks."""
+    if pattern.level == "shape":  # any word has its shape: the shortest that explains
+        return 1.0 - 0.01 * len(pattern.tokens)
     words = sum(token[0].isalnum() for token in pattern.tokens)
-    exact = {"exact": 0.02, "digits": 0.01, "shape": 0.0}[pattern.level]
+    exact = 0.02 if pattern.level == "exact" else 0.03
     return 1.0 + (0.04 + exact if words else 0.0) + 0.01 * min(len(pattern.tokens), 8)
 
 
@@ -152,6 +177,8 @@ def _test_habit(habit: Habit, documents: Documents, level: float) -> Signature |
 
 
 def _test_pattern(pattern: Pattern, documents: Documents, level: float) -> Signature | None:
+    if pattern.where == "anywhere" and not _is_phrase(pattern):
+        return None
     has = documents.holds(lambda text: pattern.find(text) is not None)
     if not has.any():
         return None
@@ -178,6 +205,18 @@ def _test_pattern(pattern: Pattern, documents: Documents, level: float) -> Signa
         lambda text: pattern.find(text) is not None,
         pattern.without,
         documents.rows[own],
+    )
+
+
+def _is_phrase(pattern: Pattern) -> bool:
+    """Tell whether a pattern inside the text is more than a word of the content or a list's mark: it
+    has two words, a sign such as an emoji, or brackets around it.
+    """
+    key = pattern.tokens
+    return (
+        sum(token[0].isalnum() for token in key) >= 2
+        or any(map(is_odd, key))
+        or (key[0] in OPENING and key[-1] in CLOSING)
     )
 
 
