@@ -14,6 +14,7 @@ from pathlib import Path
 from accord.auditing.checks import (
     belonging,
     diversity,
+    exchanged,
     ids,
     integrity,
     labelled,
@@ -253,6 +254,7 @@ def _of_labels(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
         *labels.score_findings(scan),
         labels.votes(scan),
         *numbers.number_findings(scan),
+        *exchanged.exchanged_findings(scan, probes),
         labelled.balance(scan),
     ]
     return [finding for finding in found if finding is not None]
