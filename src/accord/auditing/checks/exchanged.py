@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -26,14 +27,14 @@ from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.scan import Scan, prompt_text
 from accord.errors import printable, shorten
 from accord.evaluate.auc import auc
-from accord.evaluate.intervals import Estimate, accuracy
+from accord.evaluate.intervals import Estimate, accuracy, effective_rows
 
 FEWEST = 40  # prompts of the part and of the rest
 BLOCKS, OF_BLOCK = 32, 25  # at most so many blocks, of at least so many rows
 LOOKED_AT = 5.0  # log-likelihood ratio of a cheap look that is worth a fit
 SAME_KIND = 0.75  # area under the curve of a classifier that tells the part's prompts from the rest
 READ = 2_000  # characters of a prompt, for its kind
-STRENGTH = 1.0  # inverse L2 penalty
+FLOOR = 0.9  # quantile of the terms' spreads under which none counts as rarer
 
 
 @dataclass(frozen=True)
@@ -47,29 +48,42 @@ class _Texts:
     def __len__(self) -> int:
         return len(self.groups)
 
+    def weights(self, rows: np.ndarray) -> np.ndarray:
+        """Return what each row counts in the direction of these rows."""
+        if self.labels is None:
+            return np.ones(len(rows))
+        return self.labels[rows] - self.labels[rows].mean()
+
     def direction(self, rows: np.ndarray) -> np.ndarray:
         """Sum the rows towards their labels, [V]: what is more frequent on the better side."""
-        part = self.table[rows]
-        if self.labels is None:
-            return np.asarray(part.sum(0)).ravel()
-        signs = self.labels[rows]
-        total = part.T @ (signs - signs.mean())
-        return np.asarray(total).ravel()
+        return np.asarray(self.table[rows].T @ self.weights(rows)).ravel()
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """The weight of each term, [V]: rare terms count as if they were no rarer than most."""
+        spread = np.sqrt(np.asarray(self.table.multiply(self.table).mean(0)).ravel())
+        return 1 / np.maximum(spread, np.quantile(spread, FLOOR))
 
     def fitted(self, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """Return log-odds in favour of the labels of `test` from a fit on `train`."""
-        from sklearn.linear_model import LogisticRegression
+        """Return margins in favour of the labels of `test`, by the direction of those rows of
+        `train` that have another prompt.
 
-        pairs = self.labels is None
-        signs = np.where(np.arange(len(train)) % 2 == 0, 1.0, -1.0)
-        table = sparse.diags(signs) @ self.table[train] if pairs else self.table[train]
-        labels = signs > 0 if self.labels is None else self.labels[train] > 0
-        fit = LogisticRegression(C=STRENGTH, fit_intercept=not pairs, max_iter=200, tol=1e-3)
-        odds = fit.fit(table.tocsr(), labels).decision_function(self.table[test])
-        if self.labels is None:
-            return odds
-        # half of the answers are above the middle: a share of good ones decides nothing
-        return (odds - np.median(odds)) * self.labels[test]
+        A difference of means takes a thousandth of the time of a logistic fit, and on truthfulqa
+        is right in .69 of unseen pairs where that is in .72.
+        """
+        number = np.unique(self.groups, return_inverse=True)[1]
+        place = (number[train], np.arange(len(train)))
+        own = sparse.csr_matrix((self.weights(train), place), (number.max() + 1, len(train)))
+        scaled = (self.table[test] @ sparse.diags(self.scale)).tocsr()
+        odds = scaled @ self.direction(train)
+        same = scaled.multiply((own @ self.table[train]).tocsr()[number[test]]).sum(1)
+        return self.towards(odds - np.asarray(same).ravel(), test)
+
+    def towards(self, odds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Give odds the sign of the rows' labels. Half of labelled answers are above the middle: a
+        share of good ones decides nothing.
+        """
+        return odds if self.labels is None else (odds - np.median(odds)) * self.labels[rows]
 
 
 @dataclass(frozen=True)
@@ -94,30 +108,30 @@ def exchanged_findings(scan: Scan, probes: Probes | None, seed: int = 0) -> list
     labels = None if scan.paired else np.where(scan.desirable[rows], 1.0, -1.0)
     texts = _Texts(table, labels, groups)
     best: _Found | None = None
-    for says, inside, tried in _candidates(scan, texts, probes.words.margins):
+    for says, inside, tried in _candidates(scan, texts):
         found = _judged(texts, says, inside, tried)
         if found is not None and (best is None or found.ratio > best.ratio):
             best = found
     return [_finding(scan, best, seed)] if best is not None else []
 
 
-def _candidates(
-    scan: Scan, texts: _Texts, margins: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, float]]:
+def _candidates(scan: Scan, texts: _Texts) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (place, [n] bool, logarithm of the number of such parts) that may be exchanged."""
     rows = scan.sample_rows
     place = np.arange(len(texts))
     seen: set[bytes] = set()
-    for right in (margins > 0, _by_blocks(texts) > 0):
+    for right in (each > 0 for each in _by_blocks(texts)):
         runs = []
         start, end = heaviest(0.5 - right)
         runs.append((place >= start) & (place < end))
         start, end = heaviest(right - 0.5)
         runs.append((place < start) | (place >= end))
         for inside in runs:
+            # which of two parts is right cannot be known: the smaller one is named
+            inside = inside if 2 * inside.sum() <= len(inside) else ~inside
             key = np.packbits(inside).tobytes()
             tried = 2 * np.log(len(texts))
-            if key not in seen and _ratio(right, inside) - tried > LOOKED_AT - SURE:
+            if key not in seen and _either(right, inside) - tried > LOOKED_AT - SURE:
                 seen.add(key)
                 yield run_places(scan, rows, inside), inside, tried
         for name, codes, names in groupings(scan):
@@ -133,31 +147,35 @@ def _of_values(
     hit = np.flatnonzero((shares < 0.5) & (sizes > 0))
     inside = np.isin(codes, hit)
     tried = np.log(2) * len(names) + 1
-    if len(hit) and _ratio(right, inside) - tried > LOOKED_AT - SURE:
+    if len(hit) and _either(right, inside) - tried > LOOKED_AT - SURE:
         shown = ", ".join(repr(shorten(printable(names[at]), 60)) for at in hit[:3])
-        yield f"the rows whose {name} is {shown}", inside, tried
+        more = f" and {len(hit) - 3} more" if len(hit) > 3 else ""
+        says = f"the rows whose {name} is {shown}{more}"
+        if 2 * inside.sum() > len(inside):
+            yield f"all rows but {says}", ~inside, tried
+        else:
+            yield says, inside, tried
 
 
-def _by_blocks(texts: _Texts) -> np.ndarray:
-    """Return margins [n] of each row under the direction of the other blocks, each block turned so
-    that most agree. Where half of a file is exchanged a fit on all rows learns nothing, but the
-    blocks still point one way or the other: the signs are those of the first eigenvector.
+def _by_blocks(texts: _Texts) -> Iterator[np.ndarray]:
+    """Yield margins [n] of each row under the direction of the other blocks: as they are, and each
+    block turned so that most agree. Where half of a file is exchanged the sum of all says nothing,
+    but the blocks still point one way or the other: the signs are those of the first eigenvector.
     """
     count = int(np.clip(len(texts) // OF_BLOCK, 2, BLOCKS))
     block = np.arange(len(texts)) * count // len(texts)
-    spread = np.sqrt(np.asarray(texts.table.multiply(texts.table).mean(0)).ravel())
-    scale = 1 / np.maximum(spread, np.quantile(spread, 0.9))
-    own = np.stack([texts.direction(np.flatnonzero(block == at)) for at in range(count)]) * scale
+    own = np.stack([texts.direction(np.flatnonzero(block == at)) for at in range(count)])
+    own *= np.sqrt(texts.scale)
     like = own @ own.T
     np.fill_diagonal(like, 0.0)
-    signs = np.where(np.linalg.eigh(like)[1][:, -1] >= 0, 1.0, -1.0)
-    signs *= 1.0 if signs.sum() >= 0 else -1.0
-    whole = signs @ own
-    odds = np.empty(len(texts))
-    for at in range(count):
-        here = np.flatnonzero(block == at)
-        odds[here] = texts.table[here] @ (scale * (whole - signs[at] * own[at]))
-    return odds if texts.labels is None else (odds - np.median(odds)) * texts.labels
+    first = np.where(np.linalg.eigh(like)[1][:, -1] >= 0, 1.0, -1.0)
+    for signs in (np.ones(count), first if first.sum() >= 0 else -first):
+        whole = signs @ own
+        odds = np.empty(len(texts))
+        for at in range(count):
+            here = np.flatnonzero(block == at)
+            odds[here] = texts.table[here] @ (np.sqrt(texts.scale) * (whole - signs[at] * own[at]))
+        yield texts.towards(odds, np.arange(len(texts)))
 
 
 def _ratio(right: np.ndarray, inside: np.ndarray) -> float:
@@ -171,17 +189,14 @@ def _ratio(right: np.ndarray, inside: np.ndarray) -> float:
     return n_in * divergence(one, whole) + n_out * divergence(two, whole)
 
 
+def _either(right: np.ndarray, inside: np.ndarray) -> float:
+    """Return the ratio for the part or for the rest, whichever is worse."""
+    return max(_ratio(right, inside), _ratio(right, ~inside))
+
+
 def _judged(texts: _Texts, says: str, inside: np.ndarray, tried: float) -> _Found | None:
-    """Fit on the rest, judge on the part; the rest is judged by its own halves. The smaller of the
-    two is called the part.
-    """
-    if inside.sum() > len(texts) / 2:
-        # which of the two is right cannot be known; the run that was named stays named
-        rest = np.flatnonzero(inside)
-        part = np.flatnonzero(~inside)
-    else:
-        part, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
-    rest = rest[~np.isin(texts.groups[rest], texts.groups[part])]
+    """Fit on the rest, judge on the part; the rest is judged by its rows of other prompts."""
+    part, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
     if min(len(np.unique(texts.groups[each])) for each in (part, rest)) < FEWEST:
         return None
     if texts.labels is not None and any(
@@ -189,16 +204,12 @@ def _judged(texts: _Texts, says: str, inside: np.ndarray, tried: float) -> _Foun
         for each in (part, rest)
     ):
         return None
-    margins = texts.fitted(rest, part)
-    odd = np.unique(texts.groups[rest], return_inverse=True)[1] % 2 == 0
-    own = np.zeros(len(rest))
-    for half in (odd, ~odd):
-        own[half] = texts.fitted(rest[~half], rest[half])
+    margins, own = texts.fitted(rest, part), texts.fitted(rest, rest)
     one = accuracy(margins, clusters=texts.groups[part].tolist())
     two = accuracy(own, clusters=texts.groups[rest].tolist())
     right, in_part = np.concatenate([margins > 0, own > 0]), np.arange(len(part) + len(rest))
-    # rows of one prompt are one witness
-    apart = len(np.unique(texts.groups)) / len(texts)
+    clusters = np.concatenate([texts.groups[part], texts.groups[rest]]).tolist()
+    apart = effective_rows(right.astype(float), clusters) / len(right)
     ratio = apart * _ratio(right, in_part < len(part)) - tried
     if ratio < SURE or one.high >= 0.5 or two.low <= 0.5:
         return None
@@ -213,7 +224,7 @@ def _same_kind(scan: Scan, part: np.ndarray, seed: int) -> float:
     from sklearn.linear_model import LogisticRegression
 
     prompts = [prompt_text(each.example.prompt)[-READ:] for each in scan.sample]
-    table = HashingVectorizer(n_features=1 << 14, alternate_sign=False).transform(prompts)
+    table = HashingVectorizer(n_features=1 << 13, alternate_sign=False).transform(prompts)
     inside = np.isin(np.arange(len(prompts)), part)
     groups = scan.groups[scan.sample_rows]
     number = np.unique(groups, return_inverse=True)[1]
@@ -223,7 +234,7 @@ def _same_kind(scan: Scan, part: np.ndarray, seed: int) -> float:
     for half in (even, ~even):
         if len(np.unique(inside[~half])) < 2:
             return 0.5
-        fit = LogisticRegression(C=3.0, max_iter=200, tol=1e-3).fit(table[~half], inside[~half])
+        fit = LogisticRegression(C=3.0, max_iter=50, tol=1e-2).fit(table[~half], inside[~half])
         odds[half] = fit.decision_function(table[half])
     return float(np.mean([auc(odds[h & inside], odds[h & ~inside]) for h in (even, ~even)]))
 
