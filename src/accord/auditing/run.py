@@ -16,6 +16,7 @@ from accord.auditing.causes import Cause
 from accord.auditing.checks import (
     belonging,
     diversity,
+    exchanged,
     ids,
     integrity,
     labelled,
@@ -273,6 +274,7 @@ def _of_labels(scan: Scan, probes: Probes | None, causes: Sequence[Cause]) -> li
         *labels.score_findings(scan),
         labels.votes(scan),
         *numbers.number_findings(scan),
+        *exchanged.exchanged_findings(scan, probes),
         labelled.balance(scan),
     ]
     return [finding for finding in found if finding is not None]

@@ -60,7 +60,7 @@ def _candidates(scan: Scan, rows: np.ndarray, against: np.ndarray) -> Iterator[t
     """Yield parts with the log-likelihood ratio that is left after the number of parts tried."""
     tried = 2 * np.log(max(2, len(rows)))  # n² / 2 runs
     for inside in _runs(against):
-        yield from _judged(against, inside, tried, _lines(scan, rows, inside))
+        yield from _judged(against, inside, tried, run_places(scan, rows, inside))
     for name, codes, names in groupings(scan):
         codes = codes[rows]
         known = codes >= 0
@@ -119,17 +119,17 @@ def _judged(
     if share_in < INSIDE or share_out > OUTSIDE:
         return
     whole = float(against.mean())
-    ratio = n_in * _divergence(share_in, whole) + n_out * _divergence(share_out, whole)
+    ratio = n_in * divergence(share_in, whole) + n_out * divergence(share_out, whole)
     yield ratio - tried, Part(says, inside, share_in, share_out)
 
 
-def _divergence(p: float, q: float) -> float:
+def divergence(p: float, q: float) -> float:
     """Compute the Kullback-Leibler divergence of two shares, in nats."""
     terms = ((p, q), (1 - p, 1 - q))
     return float(sum(a * np.log(a / max(b, 1e-12)) for a, b in terms if a > 0))
 
 
-def _lines(scan: Scan, rows: np.ndarray, inside: np.ndarray) -> str:
+def run_places(scan: Scan, rows: np.ndarray, inside: np.ndarray) -> str:
     """Name the runs of a part by their first and last row's place."""
     edges = np.diff(np.concatenate([[0], inside.astype(np.int8), [0]]))
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
