@@ -146,7 +146,7 @@ THRESHOLDS = {
         0.02, "difference between the sides' shares: a mark that one side has is a shortcut"
     ),
     "marks_rows": Threshold(
-        3, "rows under which a finding weighs one step less: one may be a quotation"
+        3, "rows under which no share makes a file unfit: one may be a quotation"
     ),
     "too_long": Threshold(
         0.05, "share of rows lost to a length limit; the limit at which `accord train` refuses"
