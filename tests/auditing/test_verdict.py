@@ -324,6 +324,16 @@ def test_a_run_says_all_that_the_audit_says_of_its_two_files(tmp_path):
     }
 
 
+def test_held_out_rows_of_another_kind_have_their_prompts_compared(tmp_path):
+    """Labels are trained on; pairs are held out, ten of whose prompts are trained on."""
+    rows = labelled(100)
+    pairs = [row | {"prompt": rows[at]["prompt"]} for at, row in enumerate(clean(10, 9))]
+    one = read(write(tmp_path / "train.jsonl", rows), "labelled")
+    two = read(write(tmp_path / "held.jsonl", pairs + clean(30, 8)), "pairs")
+    found = audit_dataset(one, "labelled", 0, held_out=two)
+    assert found.always("leakage.exact").evidence["count"] == 10
+
+
 # ---------------------------------------------------------------- advice
 
 

@@ -206,7 +206,7 @@ def audit_dataset(
 
     Args:
       kind: the kind of its examples, a key of ROW_KINDS.
-      held_out: the rows to evaluate on, of the same kind: adds the checks that compare two files.
+      held_out: the rows to evaluate on: adds the checks that compare two files.
       sample: rows whose texts the probes see; 0 leaves the probes out. All other checks see every
         row, so that they come to what `audit` says of the same file.
     """
@@ -214,7 +214,7 @@ def audit_dataset(
     found = scan_dataset(dataset, kind, sample, seed)
     findings, probes = _checks(found, sample > 0, seed)
     if held_out is not None:
-        findings += beside(found, scan_dataset(held_out, kind, sample, seed))
+        findings += _beside_dataset(found, held_out, sample, seed)
     findings = by_severity(findings)
     findings = _with_excerpts(findings, {row: dataset.examples[row] for row in _named(findings)})
     compared = None if held_out is None else str(held_out.path)
@@ -292,6 +292,16 @@ def beside(scan: Scan, held_out: Scan) -> list[AuditFinding]:
         *ids.shared_ids(scan, held_out),
         *two_files.two_file_findings(scan, held_out),
     ]
+
+
+def _beside_dataset(scan: Scan, held_out: Dataset, sample: int, seed: int) -> list[AuditFinding]:
+    """Compare with held-out rows that are in memory. Rows of another kind (labels are trained on,
+    and pairs are held out) have only prompts to compare.
+    """
+    kinds = {kind for kind, of in ROW_KINDS.items() if isinstance(held_out.examples[0], of)}
+    if scan.kind in kinds:
+        return beside(scan, scan_dataset(held_out, scan.kind, sample, seed))
+    return leakage.leakage(scan, scan_dataset(held_out, kinds.pop(), sample, seed))
 
 
 def _progress(say: Say) -> Callable[[int], None]:

@@ -275,7 +275,7 @@ THRESHOLDS = {
         0.02, "difference between the sides' shares: a mark that one side has is a shortcut"
     ),
     "marks_rows": Threshold(
-        3, "rows under which a finding weighs one step less: one may be a quotation"
+        3, "rows under which no share makes a file unfit: one may be a quotation"
     ),
     # Measured on the first halves of five published sets (14,500 rows): at most 0.13 % of one side
     # hold one kind of wreck, and nearly all of those are real.

@@ -105,8 +105,10 @@ def _finding(table: MarkTable, kind: str, at: Callable[[int], str]) -> AuditFind
     rows = int(((table.array & BITS[kind]) > 0).any(1).sum())
     share = max(shares.values())
     verdict = grade(share, limit(words.care), limit(words.unfit))
-    if rows < limit("marks_rows"):
-        verdict = {"refused": "warning", "warning": "note"}.get(verdict, verdict)
+    if verdict == "refused" and rows < limit("marks_rows"):
+        verdict = "warning"
+    if verdict == "warning" and rows == 1:
+        verdict = "note"  # one row may be a quotation, whatever its share
     told = [
         f"{count:,} of {of:,} {name} ({percent(count / of)})"
         for name, (count, of) in sides.items()
