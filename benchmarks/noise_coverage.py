@@ -315,12 +315,20 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of fits that stop before they have converged
     seed, start = FRESH if options.fresh else 0, time.monotonic()
     made = list(of_synthetic(options.times, seed))
-    real = list(of_real(options.data, options.parts, seed)) if options.data else []
     about = {"first_seed": seed, "times": options.times, "parts": options.parts}
-    result = record(made, real, about | {"seconds": round(time.monotonic() - start)})
-    print(table(result))
+    if options.write:  # a long run may be stopped before the real files are through
+        write(made, [], about | {"seconds": round(time.monotonic() - start)})
+    real = list(of_real(options.data, options.parts, seed)) if options.data else []
+    about |= {"seconds": round(time.monotonic() - start)}
     if options.write:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write(made, real, about)
+    print(table(record(made, real, about)))
+
+
+def write(made: Sequence[dict], real: Sequence[dict], about: dict) -> None:
+    """Write the result as far as it is drawn."""
+    text = json.dumps(record(made, real, about), indent=1)
+    RESULT.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

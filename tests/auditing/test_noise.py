@@ -89,6 +89,31 @@ def test_the_lower_end_allows_for_errors_of_sure_rows():
     assert found.value == pytest.approx(0.05, abs=0.01) and found.low == 0.0
 
 
+def test_the_upper_end_by_hand():
+    """All margins equal, 80 of 400 wrong: a likelihood ratio of 3.841·2 allows ε up to where
+    400·KL(.2 ‖ ε) is 3.841, between .255 and .26. The wrong rows come last, so that the bound of
+    the surest rows (the first ones among equals) is lower.
+    """
+    found = estimate(np.repeat([1.0, -1.0], [320, 80]))
+    divergence = lambda e: 0.2 * np.log(0.2 / e) + 0.8 * np.log(0.8 / (1 - e))  # noqa: E731
+    assert 400 * divergence(0.255) < 3.841 < 400 * divergence(0.26)
+    assert found.high == pytest.approx(0.255)
+
+
+def test_the_surest_rows_bound_the_flips_without_a_model():
+    """No label of 400 contradicts: half of them, at an error of .05/8, allow 1 - (.05/8)^(1/200).
+    If every row has four copies in its prompt, it is 1 - (.05/8)^(1/50).
+    """
+    margins = np.linspace(5, 6, 400)
+    assert estimate(margins).high == pytest.approx(1 - 0.00625 ** (1 / 200))
+    wrong = np.zeros(800, bool)
+    wrong[:8] = True  # of two prompts: the design effect is 4
+    groups = np.arange(800) // 4
+    clustered = estimate(np.where(wrong, -5.0, np.linspace(5, 6, 800)), groups)
+    alone = estimate(np.where(wrong, -5.0, np.linspace(5, 6, 800)))
+    assert clustered.high > 1.5 * alone.high
+
+
 # ---------------------------------------------------------------- silence
 
 

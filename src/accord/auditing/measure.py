@@ -5,6 +5,7 @@ per answer.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 
 DIGITS = b"0123456789"
 
@@ -135,8 +136,14 @@ def language(text: str) -> str:
 
 
 def _script(text: str) -> str:
-    letters = [ord(c) for c in text if c.isalpha()]
+    """Return the script of more than half of the letters, or "". No script here has ASCII letters:
+    a text that is mostly ASCII, as one with a curly quote, is decided by two counts.
+    """
+    letters = [c for c in text if c.isalpha()]
+    foreign = sorted(ord(c) for c in letters if c > "\x7f")
+    if 2 * len(foreign) <= len(letters):
+        return ""
     for name, low, high in _SCRIPTS:
-        if 2 * sum(low <= c < high for c in letters) > len(letters):
+        if 2 * (bisect_left(foreign, high) - bisect_left(foreign, low)) > len(letters):
             return name
     return ""

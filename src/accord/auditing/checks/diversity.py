@@ -94,7 +94,8 @@ def topics(scan: Scan, seed: int = 0) -> AuditFinding | None:
     sizes = np.bincount(labels, minlength=TOPICS) / len(labels)
     effective = float(np.exp(-(sizes[sizes > 0] * np.log(sizes[sizes > 0])).sum()))
     order = np.argsort(-sizes)[:8]
-    named = {_name(texts, labels, cluster): float(sizes[cluster]) for cluster in order}
+    words = [set(re.findall(r"[^\W\d_]{3,}", text.lower())) - COMMON for text in texts]
+    named = {_name(words, labels, cluster): float(sizes[cluster]) for cluster in order}
     largest = float(sizes.max())
     verdict = "note" if largest > limit("dominant_cluster") else "ok"
     return AuditFinding(
@@ -118,14 +119,13 @@ def _distinct_prompts(scan: Scan) -> list[str]:
     ]
 
 
-def _name(texts: list[str], labels: np.ndarray, cluster: int) -> str:
+def _name(texts: list[set[str]], labels: np.ndarray, cluster: int) -> str:
     """Name a topic by its three most distinctive words: those whose frequency is highest relative
     to all prompts.
     """
     inside: Counter[str] = Counter()
     outside: Counter[str] = Counter()
-    for text, label in zip(texts, labels, strict=True):
-        words = set(re.findall(r"[^\W\d_]{3,}", text.lower())) - COMMON
+    for words, label in zip(texts, labels, strict=True):
         (inside if label == cluster else outside).update(words)
     most = sorted(
         inside, key=lambda word: (-(inside[word] ** 2) / (inside[word] + outside[word]), word)

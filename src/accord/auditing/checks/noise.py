@@ -2,7 +2,7 @@
 labels contradict it?
 
     P(label | margin) = ε + (1 - 2ε) (κ + (1 - 2κ) σ(a·margin))
-        ε flips, margins cross-fitted, κ in [0, SURE_ERROR]
+        ε flips, margins cross-fitted, κ in [0, noise_sure_error]
 
 The disagreement between a cross-fitted classifier and the labels mixes two things: flips, and rows
 that the classifier cannot judge. They differ in the tail. On rows where the classifier is sure,
@@ -10,12 +10,13 @@ even a weak classifier errs rarely, but labels flipped at random still contradic
 So ε is read from the level at which the curve of right labels against margin flattens.
 
 Two ends, two kinds of knowledge. The upper end needs no trust in the classifier: labels cannot be
-flipped more often than they contradict its surest rows. The lower end needs a classifier whose sure
-rows are right, which no text proves. So κ, the errors of sure rows that are no flips (people who
-disagree, a pattern with exceptions), may be anything up to SURE_ERROR; and the lower end is 0
-unless there are rows enough, prompts enough, skill enough and sure rows enough. The interval is the
-profile likelihood's, widened for rows that share a prompt and for folds that share their training
-rows. benchmarks/noise_coverage.py measures how often it holds the truth.
+flipped more often than they contradict its surest rows, so it is never under the bound that these
+rows give without a model. The lower end needs a classifier whose sure rows are right, which no text
+proves. So κ, the errors of sure rows that are no flips (people who disagree, a pattern with
+exceptions), may be anything up to `noise_sure_error`; and the lower end is 0 unless there are rows
+enough, prompts enough, skill enough and sure rows enough. The interval is the profile likelihood's,
+widened for rows that share a prompt and for folds that share their training rows.
+benchmarks/noise_coverage.py measures how often it holds the truth.
 
 The estimate covers flips that do not depend on the text. Disagreement of people on hard pairs is no
 flip in this sense. Identification by rows that are certain: Northcutt et al. 2021,
@@ -35,13 +36,14 @@ from accord.auditing.checks.integrity import conflicting_labels, duplicate_rows,
 from accord.auditing.checks.probes import Probed
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
-from accord.evaluate.intervals import Estimate
+from accord.evaluate.intervals import Estimate, clopper_pearson
 
 GRID = np.linspace(0.0, 0.49, 99)
 SLOPES = np.exp(np.linspace(-4.0, 4.0, 161))  # steps of 5 %, finer than 10,000 rows can tell
 BINS = 64  # of equally many rows; the likelihood sees their mean margin
 CHI2 = 3.841  # 95 % quantile of χ² with one degree of freedom
 SURE = 0.95  # fitted probability from which a row counts as sure
+TAILS = (1 / 2, 1 / 4, 1 / 8, 1 / 16)  # shares of the surest rows that bound the flips from above
 
 
 def flipped_share(
@@ -64,14 +66,33 @@ def flipped_share(
     losses = _losses(margins)  # [E, A]
     profile = losses.min(1)
     # A quasi-likelihood over clustered rows is too sharp by the design effect (Rao and Scott 1984).
-    allowed = profile.min() + 0.5 * CHI2 * limit("noise_spread") * _design_effect(margins, groups)
+    effect = _design_effect(margins, groups)
+    allowed = profile.min() + 0.5 * CHI2 * limit("noise_spread") * effect
     inside = GRID[profile <= allowed]
+    high = min(float(GRID[-1]), max(float(inside.max()), _contradicted(margins, effect)))
     best, slope = np.unravel_index(losses.argmin(), losses.shape)
     kappa = limit("noise_sure_error")
     low = max(0.0, (float(inside.min()) - kappa) / (1 - 2 * kappa))
     if not (_is_skilled(probed.accuracy) and _is_sure(margins, groups, float(SLOPES[slope]))):
         low = 0.0
-    return Estimate(float(GRID[best]), low, float(inside.max()), len(margins))
+    return Estimate(float(GRID[best]), low, high, len(margins))
+
+
+def _contradicted(margins: np.ndarray, effect: float) -> float:
+    """Return the least upper bound of how often labels contradict the surest rows: labels flipped
+    at random contradict every row at least at their rate, whatever the shape of the curve.
+
+    The bounds share an error of 5 % (Bonferroni); `effect` divides the number of rows.
+    """
+    surest = np.argsort(-np.abs(margins), kind="stable")
+    wrong = ((margins < 0) + 0.5 * (margins == 0))[surest]
+    bounds = [1.0]
+    for share in TAILS:
+        rows = int(share * len(wrong))
+        against = float(wrong[:rows].mean())
+        confidence = 1 - 0.05 / len(TAILS)
+        bounds.append(clopper_pearson(against, rows / effect, confidence=confidence)[1])
+    return min(bounds)
 
 
 def _is_skilled(accuracy: Estimate) -> bool:
