@@ -23,6 +23,7 @@ from scipy import sparse
 from accord.auditing.checks.integrity import places
 from accord.auditing.checks.parts import SURE, divergence, groupings, heaviest, run_places
 from accord.auditing.checks.probes import Probes, word_table
+from accord.auditing.cleansed import cleanse
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.scan import Scan, prompt_text
 from accord.errors import printable, shorten
@@ -103,7 +104,7 @@ def exchanged_findings(scan: Scan, probes: Probes | None, seed: int = 0) -> list
     groups = scan.groups[rows]
     if probes is None or len(np.unique(groups)) < 2 * FEWEST:
         return []
-    table = word_table(scan)
+    table = word_table(cleanse(scan))
     table = table[:, np.unique(table.indices)]
     labels = None if scan.paired else np.where(scan.desirable[rows], 1.0, -1.0)
     texts = _Texts(table, labels, groups)

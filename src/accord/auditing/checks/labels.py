@@ -29,7 +29,7 @@ def noise(scan: Scan, probes: Probes | None, causes: Sequence[Cause] = ()) -> Au
     """
     if probes is None:
         return None
-    left_out = accounted_for(scan, causes)
+    left_out = accounted_for(scan, causes, probes.words.rows)
     share = flipped_share(probes.words, probes.groups, left_out)
     identified = share.high - share.low <= limit("noise_wide")
     verdict = (

@@ -141,14 +141,17 @@ def _design_effect(margins: np.ndarray, groups: np.ndarray) -> float:
     return max(found)
 
 
-def accounted_for(scan: Scan, causes: Sequence[Cause] = ()) -> np.ndarray:
-    """Mark sampled rows that another finding accounts for, [n] bool: copies but for the first of
+def accounted_for(
+    scan: Scan, causes: Sequence[Cause] = (), rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Mark sampled rows, or those of `rows`, that another finding accounts for, [n] bool: copies
+    but for the first of
     each comparison, contradictions and cycles, equal or nearly equal answers, ties by score or by
     vote, labels marked as flipped, and wrecks that nothing can be taken out of.
 
     Each would be counted as noise, or would hide it: the noise estimate is of the other rows.
     """
-    rows = scan.sample_rows
+    rows = scan.sample_rows if rows is None else rows
     out = duplicate_rows(scan)[rows] | (scan.declared[rows] == 1) | _near_copies(scan, rows)
     for cause in causes:
         if cause.without is None:
