@@ -248,6 +248,11 @@ THRESHOLDS = {
     "belonging_gain": Threshold(
         0.15, "gain in rank at which other rows' answers fit better; honest sets lose .2 and more"
     ),
+    "belonging_shift": Threshold(
+        0.08,
+        "the same for one shift, which is fewer to choose from: of four rows a prompt, a shift by"
+        " one moves one to another prompt",
+    ),
     "belonging_unfit": Threshold(0.5, "share of misplaced answers: half of the file is noise"),
     "kto_low": Threshold(
         BALANCE[0], "λ_D n_D / (λ_U n_U) of KTO, Ethayarajh et al. 2024, §4.2, version 5: from 1 …"

@@ -66,7 +66,7 @@ class _Side:
 def belonging_findings(scan: Scan, seed: int) -> list[AuditFinding]:
     """Find rows whose answers fit other rows' prompts better."""
     rows = scan.sample_rows
-    groups = scan.groups[rows]
+    groups = _prompts(scan, rows)
     if len(rows) < FEWEST or len(np.unique(groups)) < FEWEST * 2 // 3:
         return []
     sides = list(_sides(scan, groups, seed))
@@ -83,6 +83,16 @@ def belonging_findings(scan: Scan, seed: int) -> list[AuditFinding]:
     if not found:
         return [_sound(sides)] if sides else []
     return [_finding(scan, names, each) for names, each in found.items()]
+
+
+def _prompts(scan: Scan, rows: np.ndarray) -> np.ndarray:
+    """Return the prompt cluster of each row, [n]. Where a long frame makes near copies of all
+    prompts, only equal prompts belong together.
+    """
+    groups = scan.groups[rows]
+    if 2 * np.unique(groups, return_counts=True)[1].max() > len(rows):
+        return np.unique(scan.questions[rows], return_inverse=True)[1]
+    return groups
 
 
 def _sides(scan: Scan, groups: np.ndarray, seed: int) -> Iterator[_Side]:
@@ -153,18 +163,18 @@ def _shift(side: _Side, rows: np.ndarray, kind: str, by: int) -> tuple[float, Mi
     }[kind]
     at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
     groups = side.like.groups
-    here = np.flatnonzero((rows[at] == wanted) & (groups[at] != groups))
+    here = np.flatnonzero((rows[at] == wanted) & (at != np.arange(len(rows))))
     if len(here) < FEWEST // 3:
         return None
     other = side.like.rank(here, at[here])
     gain = other - side.own[here]
-    start, end = heaviest(gain - limit("belonging_gain") / 2)
+    start, end = heaviest(gain - limit("belonging_shift") / 2)
     inside = slice(start, end)
     if _apart(groups[here][start:end]) < FEWEST // 2:
         return None
     mean, spread = float(gain[inside].mean()), max(LEAST_SPREAD, float(gain.std()))
     z = mean * np.sqrt(_apart(groups[here][inside])) / spread
-    if mean < limit("belonging_gain") or z < Z_SHIFT:
+    if mean < limit("belonging_shift") or z < Z_SHIFT:
         return None
     # rows of one prompt beside each other have no gain, and are in the run all the same
     run = np.arange(here[start], here[end - 1] + 1)
