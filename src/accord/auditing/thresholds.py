@@ -186,7 +186,7 @@ THRESHOLDS = {
     "noise_rows": Threshold(
         200,
         "rows judged, under which the texts cannot tell flips from a weak classifier: of 80 and of"
-        " 160 sound rows 3 to 5 % had a lower end above .1 (benchmarks/noise_coverage.py)",
+        " 160 rows drawn from seven sound files 3 to 5 % had a lower end above .1 (seeds 1 to 19)",
     ),
     "noise_prompts": Threshold(100, "prompts that these rows must come from, as for the rows"),
     "noise_skill": Threshold(
