@@ -45,10 +45,13 @@ def small(monkeypatch):
         if not base.labelled:
             return tuple(made)
         return tuple(
-            {"prompt": row["prompt"], "completion": row["chosen" if i % 3 else "rejected"],
-             "label": bool(i % 3)}
+            {
+                "prompt": row["prompt"],
+                "completion": row["chosen" if i % 3 else "rejected"],
+                "label": bool(i % 3),
+            }
             for i, row in enumerate(made)
-        )  # fmt: skip
+        )
 
     monkeypatch.setattr(bases, "all_rows", rows)
     bases.drawn.cache_clear()

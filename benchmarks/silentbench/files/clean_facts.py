@@ -130,13 +130,19 @@ def arithmetic(rng: random.Random) -> Task:
     a, b, c = rng.randint(6, 60), rng.randint(3, 25), rng.randint(2, 9)
     stories = (
         (f"{who} has {a} {thing} and gets {b} more, {c} times.", [("*", b, c), ("+", a, None)]),
-        (f"{who} buys {c} boxes of {b} {thing} and gives {a % b} to {whom}.",
-         [("*", b, c), ("-", a % b, None)]),
-        (f"{who} sorts {a * c} {thing} into {c} bags and adds {b} to the first.",
-         [("/", a * c, c), ("+", b, None)]),
-        (f"A {rng.choice(words.NOUNS)} shop sells {thing} at {c}. {who} buys {a}, {whom} {b}.",
-         [("sum", a, b), ("times", c, None)]),
-    )  # fmt: skip
+        (
+            f"{who} buys {c} boxes of {b} {thing} and gives {a % b} to {whom}.",
+            [("*", b, c), ("-", a % b, None)],
+        ),
+        (
+            f"{who} sorts {a * c} {thing} into {c} bags and adds {b} to the first.",
+            [("/", a * c, c), ("+", b, None)],
+        ),
+        (
+            f"A {rng.choice(words.NOUNS)} shop sells {thing} at {c}. {who} buys {a}, {whom} {b}.",
+            [("sum", a, b), ("times", c, None)],
+        ),
+    )
     story, steps = rng.choice(stories)
 
     def work(slip: int) -> str:
