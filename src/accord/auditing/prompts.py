@@ -210,15 +210,15 @@ def near_links(signs: np.ndarray, cores: np.ndarray) -> NearLinks:
 
 
 ENGLISH = frozenset(
-    "a an the i me my we our us you your yours he she it its they them their this that these those"
-    " there here who what when where why how which whom whose is am are was were be been being do"
-    " does did doing have has had can could would should will shall may might must of to in on at"
-    " by for with about from into as and or so if then than please kindly tell give explain"
-    " describe know like want need help hi hello hey dear thanks thank ok okay just really very some"
-    " any let show say question answer following question user assistant human system best way get got"
-    " happen happens happened happening briefly detail details simply simple terms quickly"
-    " exactly actually"
-    " s t d m re ve ll im id whats hows lets also more most much many".split()
+    "a an the i me my we our us you your yours he she it its they them their this that these "
+    "those there here who what when where why how which whom whose is am are was were be been "
+    "being do does did doing have has had can could would should will shall may might must of "
+    "to in on at by for with about from into as and or so if then than please kindly tell "
+    "give explain describe know like want need help hi hello hey dear thanks thank ok okay "
+    "just really very some any let show say question answer following question user assistant "
+    "human system best way get got happen happens happened happening briefly detail details "
+    "simply simple terms quickly exactly actually s t d m re ve ll im id whats hows lets also "
+    "more most much many".split()
 )
 LITTLE = ENGLISH | frozenset(LANGUAGES)
 _WORD = re.compile(r"\w+|[+*=<>^%&|]|(?<![^\W\d_])[-/]")

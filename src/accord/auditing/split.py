@@ -93,11 +93,11 @@ def comparison(scan: Scan, held: np.ndarray) -> dict[str, list]:
         table["mean turns"] = [round(float(scan.turns[m].mean()), 2) for m in sides]
     if scan.kind == "labelled":
         table["share desirable"] = [round(float(scan.desirable[m].mean()), 4) for m in sides]
-    if name := source_column(scan):
-        codes, values = scan.columns[name]
+    if source := source_column(scan):
+        codes, values = scan.columns[source]
         for code in np.argsort(-np.bincount(codes[codes >= 0]), kind="stable")[:TOP].tolist():
             shown = shorten(printable(values[code]), 40)
-            table[f"share {name} = {shown}"] = [
+            table[f"share {source} = {shown}"] = [
                 round(float((codes[m] == code).mean()), 4) for m in sides
             ]
     return table

@@ -158,9 +158,11 @@ def _cross_fitted(
 
 
 def label_probe(pair: FilePair) -> tuple[Estimate, Estimate] | None:
-    """Estimate the accuracy of a probe of the answers' words on unseen training prompts, and on the
-    held-out rows once it is fitted to all of training. For labelled rows it is the area under the
-    curve. None if there are too few prompts, or one label.
+    """Estimate the accuracy of a probe of the answers' words and length: on unseen training prompts,
+    and, fitted to all of training, on the held-out rows.
+
+    For labelled rows it is the area under the curve. None if there are too few prompts, or one
+    label.
     """
     groups = [
         each.groups[[one.row for one in sample]]
@@ -191,10 +193,11 @@ def label_probe(pair: FilePair) -> tuple[Estimate, Estimate] | None:
 
 
 def _answer_table(sample: list[Sampled], paired: bool) -> sparse.csr_matrix:
-    sides = [
-        _words([each.example.completions[side][:READ] for each in sample])
-        for side in range(2 if paired else 1)
-    ]
+    sides = []
+    for side in range(2 if paired else 1):
+        texts = [each.example.completions[side] for each in sample]
+        lengths = sparse.csr_matrix(np.log1p([[len(text)] for text in texts]) / 2)
+        sides.append(sparse.hstack([_words([text[:READ] for text in texts]), lengths]).tocsr())
     return (sides[0] - sides[1]).tocsr() if paired else sides[0]
 
 

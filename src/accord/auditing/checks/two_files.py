@@ -41,7 +41,13 @@ def two_file_findings(scan: Scan, held_out: Scan) -> list[AuditFinding]:
 
 
 # the later ones are symptoms of the earlier ones
-CAUSES = ("held_out.order", "held_out.sources", "held_out.kind", "held_out.lengths")
+CAUSES = (
+    "held_out.order",
+    "held_out.sources",
+    "held_out.kind",
+    "held_out.lengths",
+    "held_out.trivial",
+)
 
 
 def _causes_first(found: list[AuditFinding]) -> list[AuditFinding]:
@@ -92,12 +98,12 @@ def _orders(pair: FilePair) -> list[AuditFinding]:
                     2 * apart - 1,
                 )
             ]
-    name = source_column(pair.train)
-    if name and name in pair.held_out.columns and _sorted_by(pair, name):
+    source = source_column(pair.train)
+    if source and source in pair.held_out.columns and _sorted_by(pair, source):
         return [
             _order(
-                f"the training file is sorted by {name}, and the held-out rows are of its end",
-                {"column": name},
+                f"the training file is sorted by {source}, and the held-out rows are of its end",
+                {"column": source},
                 1.0,
             )
         ]
@@ -238,23 +244,34 @@ def _labels_of_pairs(pair: FilePair) -> list[AuditFinding]:
     """Find held-out pairs whose sides are exchanged, or whose rejected answers give themselves
     away.
     """
-    out = []
     probe = label_probe(pair)
-    if probe is not None and probe[0].low > 0.5 and probe[1].high < 0.5:
-        out.append(_exchanged(*probe))
-    for name, ours, theirs in _giveaways(pair, None if out else probe):
-        if theirs.low > ours.high + limit("held_out_easier"):
-            out.append(_trivial(name, ours, theirs))
-            break
-    return out
+    turned = probe is not None and probe[0].low > 0.5 and probe[1].high < 0.5
+    for name, train, held_out in _giveaways(pair, probe):
+        if held_out.low > train.high + limit("held_out_easier"):
+            return [_trivial(name, train, held_out)]
+    if turned and probe is not None:
+        return [_exchanged("a probe of words and length ranks", *probe)]
+    ours, theirs = (_agreement(each) for each in pair.scans)
+    if ours is not None and theirs is not None and ours.low > 0.5 > theirs.high:
+        return [_exchanged("the scores beside the answers rank", ours, theirs)]
+    return []
 
 
-def _exchanged(ours: Estimate, theirs: Estimate) -> AuditFinding:
+def _agreement(scan: Scan) -> Estimate | None:
+    """Estimate the share of scored pairs whose chosen answer has the higher score."""
+    gap = scan.scores[:, 0] - scan.scores[:, 1]
+    known = np.isfinite(gap) & (gap != 0)
+    if known.sum() < FEWEST:
+        return None
+    return bounded_mean((gap[known] > 0).astype(float), clusters=scan.groups[known].tolist())
+
+
+def _exchanged(what: str, ours: Estimate, theirs: Estimate) -> AuditFinding:
     return AuditFinding(
         "held_out.exchanged",
         "warning",
-        f"a probe of words is right on {ours} of unseen training prompts, and fitted to all of them"
-        f" on {theirs} of the held-out pairs: their sides are exchanged",
+        f"{what} {theirs} of the held-out pairs rightly, and {ours} of the training pairs: the"
+        " held-out sides are exchanged",
         {"train": ours.as_dict(), "held_out": theirs.as_dict()},
         "exchange the held-out sides, or find out which file is right",
         title="Held-out sides are exchanged",
@@ -323,8 +340,8 @@ def _labels(pair: FilePair) -> list[AuditFinding]:
     )
     if turned and probe is not None:
         says = (
-            f"a probe of words ranks unseen training rows with an area under the curve of {probe[0]}"
-            f", and held-out rows with {probe[1]}: true means undesirable there; {says}"
+            "a probe of words and length ranks unseen training rows with an area under the curve of"
+            f" {probe[0]}, and held-out rows with {probe[1]}: true means undesirable there; {says}"
         )
     return [
         AuditFinding(
