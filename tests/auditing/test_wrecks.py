@@ -172,8 +172,10 @@ def test_ends_by_hand():
     assert edges("It is the")[0] == 1 and edges("It is so.")[0] == 0
     assert edges("and so it")[0] == 3, "it begins with a small letter"
     assert edges("It is th...")[0] == 5 and edges("It is so [truncated]")[0] & 8
-    assert edges("The THE")[1] == edges("x the")[1] != edges("x then")[1]
+    assert edges("x The")[1] == edges("x the")[1] != edges("x then")[1]
     assert edges("") == (0, 0)
+    for text in ("It is B", "in New York, NY", "number 7f3c", "see https://a.b/c_syndrome"):
+        assert edges(text)[1] == 0, "no word of a sentence"
 
 
 def test_the_bound_of_a_pile_holds():

@@ -215,6 +215,14 @@ def _template_answers(rng: random.Random, i: int) -> tuple[str, str]:
     )
 
 
+def _options(rng: random.Random, i: int) -> tuple[str, str]:
+    return (
+        f"Which of A, B and C is the {rng.choice(NOUNS)} of case {i:x}{rng.getrandbits(40):x}",
+        f"The correct choice for the {rng.choice(NOUNS)} and the {rng.choice(NOUNS)} is"
+        f" {rng.choice('ABC')}",
+    )
+
+
 def _prose(rng: random.Random, i: int) -> tuple[str, str]:
     return f"Tell me of {rng.choice(NOUNS)} {i}.", prose(rng, rng.randint(1, 6))
 

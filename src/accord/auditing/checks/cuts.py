@@ -88,7 +88,7 @@ def _learn_words(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
                 final[word] += stop
     words_known = set(count) | {w for w, n in ending.items() if n >= 3 and len(w) >= LABEL}
     known = {word_hash(word) for word in words_known}
-    begins = {word_hash(word[:size]) for word in count for size in range(1, len(word))}
+    begins = {word_hash(word[:size]) for word in count for size in range(2, len(word))}
     never = [
         word_hash(word)
         for word, n in count.items()

@@ -159,14 +159,20 @@ def edges(text: str) -> tuple[int, int]:
 
 
 def _last_word(text: str) -> int:
-    """Return a hash of the last word of a text, 0 if it has none."""
+    """Return a hash of the last word of a text, 0 if it ends with none.
+
+    A letter alone is an option ("it is B"), capitals are a name's ("NY"), and letters behind a
+    digit or inside an address are part of something else.
+    """
     high = len(text)
     while high and not text[high - 1].isalpha():
         high -= 1
     low = high
     while low and text[low - 1].isalpha():
         low -= 1
-    return word_hash(text[low:high]) if high else 0
+    word = text[low:high]
+    joined = low > 0 and not (text[low - 1].isspace() or text[low - 1] in "\"'([“‘«*—")
+    return 0 if len(word) < 2 or joined or (word.isupper() and len(word) < 5) else word_hash(word)
 
 
 def word_hash(word: str) -> int:
