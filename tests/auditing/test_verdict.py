@@ -185,7 +185,14 @@ def low_scores(seed):
     return [row | {"score_chosen": 2 + at % 3, "score_rejected": 1} for at, row in enumerate(rows)]
 
 
-SOUND = (many_a_prompt, one_form, few_bad, annotated_twice, low_scores)
+def one_mark(seed):
+    """One answer of 60 holds an end token, which is 1.7 % of its side."""
+    rows = clean(60, seed)
+    rows[7] = rows[7] | {"rejected": rows[7]["rejected"] + "</s>"}
+    return rows
+
+
+SOUND = (many_a_prompt, one_form, few_bad, annotated_twice, low_scores, one_mark)
 
 
 @pytest.mark.parametrize("make", SOUND, ids=lambda make: make.__name__)
@@ -193,7 +200,8 @@ SOUND = (many_a_prompt, one_form, few_bad, annotated_twice, low_scores)
 def test_a_property_of_a_sound_file_is_no_fault(make, seed, tmp_path):
     found = audit(write(tmp_path / "data.jsonl", make(seed)))
     assert found.verdict == "fit", [(each.finding.says) for each in found.judged.causes]
-    assert found.judged.size == "small"
+    assert found.judged.size
+    assert found.judged.notes or make is annotated_twice
 
 
 @pytest.mark.parametrize("rows", [50, 120, 420])
@@ -203,12 +211,15 @@ def test_a_small_clean_file_is_fit(rows, seed, tmp_path):
     assert found.verdict == "fit", [each.finding.says for each in found.judged.causes]
 
 
-def test_one_prompt_in_a_fifth_of_the_file_is_a_fault(tmp_path):
-    rows = [
-        row | {"prompt": "Always this"} if at % 4 == 0 else row for at, row in enumerate(clean(400))
-    ]
-    found = audit(write(tmp_path / "data.jsonl", rows)).always("diversity.repeated_prompts")
-    assert found.verdict == "warning" and "max-per-prompt" in found.command
+@pytest.mark.parametrize(("every", "verdict"), [(4, "warning"), (7, "note"), (100, "ok")])
+def test_one_prompt_in_a_fifth_of_the_file_is_a_fault(every, verdict, tmp_path):
+    """100, 58 and 4 of 400 rows have one prompt."""
+    rows = clean(400)
+    rows = [row | {"prompt": "This"} if at % every == 0 else row for at, row in enumerate(rows)]
+    found = audit(write(tmp_path / "data.jsonl", rows), sample=1)
+    finding = found.always("diversity.repeated_prompts")
+    assert finding.verdict == verdict
+    assert ("max-per-prompt" in finding.command) == (verdict == "warning")
 
 
 # ---------------------------------------------------------------- one voice
