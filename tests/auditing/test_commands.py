@@ -182,7 +182,7 @@ def test_tokens_and_hardness(tiny_folder, tmp_path):
 def test_advice_runs_as_it_is(tiny_folder, tmp_path):
     """The recipe is one that `accord train --dry-run` accepts, and it names the measured noise."""
     data, recipe = (
-        write(tmp_path / "data.jsonl", flipped(clean(400), 0.2)),
+        write(tmp_path / "data.jsonl", flipped(clean(400, mixed=0.0), 0.2)),
         tmp_path / "recipe.yaml",
     )
     done = invoke(

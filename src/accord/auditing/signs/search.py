@@ -187,7 +187,7 @@ def _test_pattern(pattern: Pattern, documents: Documents, level: float) -> Signa
     own = has & (documents.labels == found.label)
     texts = [documents.texts[at] for at in np.flatnonzero(own)]
     if all(token in CLOSE for token in pattern.tokens):
-        added = True
+        added = pattern.tokens != ("?",)  # a question asks back: content, as the habit says
     else:
         added = _is_added(pattern, texts, found.share)
     verdict = _verdict(
