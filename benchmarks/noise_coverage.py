@@ -295,7 +295,7 @@ def table(result: dict) -> str:
 def _line(cell: dict, least: float) -> str:
     low, high = cell["warned_interval"]
     about = ", ".join(
-        f"{cell[key]}" for key in ("file", "shape", "rows", "flips", "defects") if key in cell
+        f"{cell[key]}" for key in ("of", "file", "shape", "rows", "flips", "defects") if key in cell
     )
     mark = " <" if cell["held_interval"][1] < least else ""
     return (
