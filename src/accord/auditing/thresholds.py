@@ -132,7 +132,7 @@ THRESHOLDS = {
         0.15, "difference of the shares of desirable rows; their intervals must not meet"
     ),
     "tail": Threshold(
-        0.97, "share of comparisons in which held-out rows lie beyond the training rows"
+        0.01, "share of either file that may lie on the other's side of the cut of a sorted file"
     ),
     "shortcut": Threshold(
         0.65,

@@ -158,8 +158,8 @@ def _cross_fitted(
 
 
 def label_probe(pair: FilePair) -> tuple[Estimate, Estimate] | None:
-    """Estimate the accuracy of a probe of the answers' words and length: on unseen training prompts,
-    and, fitted to all of training, on the held-out rows.
+    """Estimate the accuracy of a probe of the answers' words and length: on unseen training
+    prompts, and, fitted to all of training, on the held-out rows.
 
     For labelled rows it is the area under the curve. None if there are too few prompts, or one
     label.

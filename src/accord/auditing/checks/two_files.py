@@ -66,7 +66,11 @@ def _quantities(scan: Scan) -> dict[str, np.ndarray]:
     """Return the numbers of each row by which a file may be sorted."""
     characters = scan.features[:, :, COLUMN["characters"]]
     names = ("chosen", "rejected") if scan.paired else ("answer",)
-    out = {"length of the prompt": scan.prompt_characters.astype(float)}
+    out = {
+        "length of the prompt": scan.prompt_characters.astype(float),
+        "length of all answers": characters.sum(1),
+        "length of the row": scan.prompt_characters + characters.sum(1),
+    }
     out |= {f"length of the {n} answer": characters[:, i] for i, n in enumerate(names)}
     if not np.isnan(scan.scores).any():
         out["score of the chosen answer"] = scan.scores[:, 0]
@@ -87,17 +91,12 @@ def _aucs(pair: FilePair) -> dict[str, Estimate]:
 
 def _orders(pair: FilePair) -> list[AuditFinding]:
     """Find a held-out file that is the tail of a sorted file."""
-    for name, auc in _aucs(pair).items():
-        apart = max(auc.value, 1 - auc.value)
-        if apart >= limit("tail"):
-            where = "above" if auc.value > 0.5 else "below"
-            return [
-                _order(
-                    f"the {name} is {where} the training rows' in {percent(apart)} of comparisons",
-                    auc.as_dict(),
-                    2 * apart - 1,
-                )
-            ]
+    ours, theirs = map(_quantities, pair.scans)
+    for name in ours.keys() & theirs.keys():
+        for sign, where in ((1, "above"), (-1, "below")):
+            if _is_tail(sign * ours[name], sign * theirs[name]):
+                says = f"the {name} is {where} that of nearly every training row"
+                return [_order(says, {"quantity": name}, 1.0)]
     source = source_column(pair.train)
     if source and source in pair.held_out.columns and _sorted_by(pair, source):
         return [
@@ -108,6 +107,20 @@ def _orders(pair: FilePair) -> list[AuditFinding]:
             )
         ]
     return []
+
+
+def _is_tail(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Tell whether held-out values begin where those of training end: no overlap, and no gap that
+    would make them values of another kind.
+    """
+    if ours.min() == ours.max() or theirs.min() == theirs.max() == ours.max():
+        return False
+    end, start = np.quantile(ours, 1 - limit("tail")), np.quantile(theirs, limit("tail"))
+    if end > start:
+        return False
+    values = np.unique(np.concatenate([ours, theirs]))
+    step = max(float(np.diff(values).min()), 0.05 * float(values[-1] - values[0]))
+    return float(theirs.min() - ours.max()) <= step
 
 
 def _order(says: str, evidence: dict, harm: float) -> AuditFinding:
