@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from accord.auditing.split import split
+from accord.types import DataError
 from benchmarks.silentbench.files import words
 from benchmarks.silentbench.files.bases import BY_NAME, all_rows
 from benchmarks.silentbench.files.clean_code import CODES
@@ -218,7 +220,8 @@ def grade_school(data: Path, rng: random.Random, count: int) -> list[Row]:
     return found
 
 
-# some rows of real sets hold marks of models, of which an auditor rightly warns
+# Slices of truthfulqa's labelled answers are no clean files: 3 % of them end where a program cut
+# them, at 38 words. Some rows of real sets hold marks of models, of which an auditor rightly warns
 CONTROL = re.compile(r"\[/?INST\]|</?s>|<\||(?:Human|Assistant|User|Bot): ")
 
 
@@ -268,7 +271,6 @@ def _kinds() -> dict[str, Callable[[Path, random.Random, int], list[Row]]]:
         "real, hh_helpful": partial(real, "hh_helpful", ""),
         "real, clear scores": clear_scores,
         "real, feedback on questions": partial(real, "permissive_mix", "qa_feedback"),
-        "real, labelled truthfulqa": partial(real, "truthfulqa_kto", ""),
     }
     return found
 
@@ -281,16 +283,31 @@ KINDS = _kinds()
 
 
 def rows_of(data: Path, kind: str, seed: int) -> tuple[list[Row], list[Row] | None]:
-    """Make a clean file, and a held-out one for every other seed; they share no prompt."""
+    """Make a clean file, and a held-out one for every other seed."""
     rng = random.Random(f"clean-{kind}-{seed}")
     rows = KINDS[kind](data, rng, SIZES[(seed + sorted(KINDS).index(kind)) % len(SIZES)])
     rng.shuffle(rows)
-    if seed % 2 or kind.startswith("real"):  # real sets hold near copies: such a split would leak
+    if seed % 2:
         return rows, None
-    prompts = sorted({prompt_key(row) for row in rows})
-    held_prompts = set(rng.sample(prompts, max(1, len(prompts) // 5)))
-    train = [row for row in rows if prompt_key(row) not in held_prompts]
-    return train, [row for row in rows if prompt_key(row) in held_prompts]
+    return _split(rows, seed)
+
+
+def _split(rows: list[Row], seed: int) -> tuple[list[Row], list[Row] | None]:
+    """Hold out a fifth as accord's users are told to, by `accord split`. A file that it refuses to
+    split has no held-out file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file, output = write(Path(folder) / "all.jsonl", rows), Path(folder) / "split"
+        try:
+            split(file, output, share=0.2, seed=seed)
+        except DataError:
+            return rows, None
+        parts = [output / f"{name}.jsonl" for name in ("train", "held_out")]
+        train, held = (
+            [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
+            for part in parts
+        )
+        return train, held
 
 
 def do(data: Path, kind: str, seed: int) -> dict:

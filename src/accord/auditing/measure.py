@@ -101,6 +101,30 @@ for _language, _words in _WORDS.items():
     for _word in _words.split():
         LANGUAGES.setdefault(_word, []).append(_language)
 
+# Names of languages, in English and as they call themselves. In UltraFeedback the 15 chosen answers
+# in another language than their prompt all answer a prompt that names it.
+_NAMES = re.compile(
+    r"\b(?:translat\w*|transliterat\w*|übersetz\w*|traduc\w*|tradui\w*|language|languages"
+    r"|arabic|bengali|bulgarian|cantonese|catalan|chinese|croatian|czech|danish|dutch|english"
+    r"|estonian|farsi|filipino|finnish|french|german|greek|gujarati|hausa|hebrew|hindi|hungarian"
+    r"|icelandic|igbo|indonesian|irish|italian|japanese|javanese|kannada|korean|kurdish|latin"
+    r"|latvian|lithuanian|malay|malayalam|mandarin|marathi|mongolian|nepali|norwegian|oriya|panjabi"
+    r"|pashto|persian|polish|portuguese|punjabi|romanian|russian|serbian|sinhala|slovak|slovenian"
+    r"|somali|spanish|swahili|swedish|tagalog|tamil|telugu|thai|turkish|ukrainian|urdu|uzbek"
+    r"|vietnamese|welsh|yoruba|zulu|deutsch|français|español|italiano|português)\b"
+    r"|русск|中文|英文|英语|日本語|英語|한국어|영어|العربية|الإنجليزية|हिन्दी|हिंदी|अंग्रेज़ी",
+    re.IGNORECASE,
+)
+NAMED_IN = 4_000  # characters of a prompt in which a language is looked for
+
+
+def names_language(text: str) -> bool:
+    """Tell whether a prompt names a language, or speaks of translating."""
+    return _NAMES.search(text[:NAMED_IN]) is not None or (
+        len(text) > NAMED_IN and _NAMES.search(text[-NAMED_IN:]) is not None
+    )
+
+
 _SCRIPTS = (
     ("Cyrillic", 0x400, 0x530),
     ("Hebrew", 0x590, 0x600),

@@ -31,7 +31,7 @@ from accord.auditing.columns import (
     side_numbers,
 )
 from accord.auditing.findings import NOUNS
-from accord.auditing.measure import counts, language
+from accord.auditing.measure import counts, language, names_language
 from accord.auditing.prompts import hashes, near_prompts, prompt_arrays, prompt_text
 from accord.auditing.tables import Tables
 from accord.data.containers import Source, locate
@@ -359,7 +359,9 @@ def _kind(example: Example) -> str:
 
 
 def _features(example: Example, prompt: str) -> list[list[float]]:
-    asked = language(example.prompt[-1].content)
+    question = example.prompt[-1].content
+    # a prompt that names a language may ask for an answer in it
+    asked = "" if names_language(question) else language(question)
     rows = []
     for text in example.completions:
         said = language(text)

@@ -5,6 +5,7 @@ their end or inside: marks, phrases, stamps, capitals, punctuation, quotation ma
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from accord.auditing.checks.integrity import places
 from accord.auditing.cleansed import left_out, without_all
 from accord.auditing.findings import RANK, AuditFinding, percent
 from accord.auditing.scan import Scan
+from accord.auditing.signs.asked import asked_for, prompt_words
 from accord.auditing.signs.documents import Documents
 from accord.auditing.signs.search import Signature, search
 from accord.errors import printable, shorten
@@ -40,7 +42,7 @@ def signature_findings(
     documents = _documents(scan, causes)
     if documents is None:
         return [], []
-    found = search(documents, seed)
+    found = _without_asked(scan, search(documents, seed))
     by_check: dict[str, list[Signature]] = {}
     for each in found:
         by_check.setdefault(each.check, []).append(each)
@@ -52,6 +54,19 @@ def signature_findings(
         if taken:
             causes_found.append(_cause(scan, by_name[check], taken))
     return findings, causes_found
+
+
+def _without_asked(scan: Scan, found: Sequence[Signature]) -> list[Signature]:
+    """Make a note of each signature that the prompts ask for."""
+    if all(each.verdict == "note" for each in found):
+        return list(found)
+    prompts = [prompt_words(each.example.prompt[-1].content) for each in scan.sample]
+    out = []
+    for each in found:
+        marked = np.isin(scan.sample_rows, each.rows)
+        word = "" if each.verdict == "note" else asked_for(prompts, marked)
+        out.append(replace(each, verdict="note", asked=word) if word else each)
+    return out
 
 
 def _documents(scan: Scan, causes: Sequence[Cause]) -> Documents | None:
@@ -123,6 +138,7 @@ def _says(scan: Scan, each: Signature) -> str:
     return (
         f"{found.count:,} {_side(scan, each.label)} answers ({percent(found.share)}) {what},"
         f" and {found.other_count:,} {_side(scan, not each.label)} ones ({percent(found.other)})"
+        + (f"; their prompts ask for it (“{printable(each.asked)}”)" if each.asked else "")
     )
 
 

@@ -44,6 +44,7 @@ class Signature:
     has: Callable[[str], bool]
     without: Callable[[str], str]
     rows: np.ndarray  # rows of the scan that have it on its side
+    asked: str = ""  # the word by which prompts ask for it
 
 
 def search(documents: Documents, seed: int) -> list[Signature]:
