@@ -97,3 +97,15 @@ def test_margins_leave_out_rows_of_the_same_prompt():
         others = [k for k in every if texts.groups[k] != texts.groups[at]]
         expected.append(dense[at] @ (texts.scale * dense[others].sum(0)))
     assert texts.fitted(every, every) == pytest.approx(expected)
+
+
+def test_one_fault_is_named_once(tmp_path):
+    """A margin names the part row by row; the texts' finding is its symptom."""
+    from accord.auditing.run import audit
+
+    rows = [row | {"margin": 1 + at % 3} for at, row in enumerate(clean(400))]
+    rows = [turned(row) | {"margin": -1} if at < 150 else row for at, row in enumerate(rows)]
+    found = audit(write(tmp_path / "rows.jsonl", rows))
+    assert found.always("labels.numbers_margin").verdict == "warning"
+    texts = found.always("labels.exchanged")
+    assert (texts.verdict, texts.explained_by) == ("note", "labels.numbers_margin")

@@ -14,7 +14,7 @@ another kind than the rest is noted, and not accused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -113,6 +113,18 @@ def exchanged_findings(scan: Scan, probes: Probes | None, seed: int = 0) -> list
         if found is not None and (best is None or found.ratio > best.ratio):
             best = found
     return [_finding(scan, best, seed)] if best is not None else []
+
+
+def explained(found: list[AuditFinding], numbers: list[AuditFinding]) -> list[AuditFinding]:
+    """Turn the finding into a note where numbers beside the labels have named such a part: they
+    say it of each row, and one fault is named once.
+    """
+    cause = next(
+        (each for each in numbers if each.verdict != "note" and each.evidence.get("part")), None
+    )
+    if cause is None:
+        return found
+    return [replace(each, verdict="note", explained_by=cause.check) for each in found]
 
 
 def _candidates(scan: Scan, texts: _Texts) -> Iterator[tuple[str, np.ndarray, float]]:
