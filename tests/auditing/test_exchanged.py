@@ -45,6 +45,17 @@ def test_a_source_is_named(tmp_path):
     assert found.verdict == "warning" and "'source' is 'b'" in found.says
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_half_of_the_sources_in_mixed_order(tmp_path, seed):
+    """No run of rows has a direction; the sources have."""
+    rng = random.Random(seed)
+    rows = [row | {"source": rng.choice("abcd")} for row in clean(400)]
+    rows = [turned(row) if row["source"] in "ad" else row for row in rows]
+    found = found_in(tmp_path, rows)
+    assert found.verdict == "warning"
+    assert any(each in found.says for each in ("'a', 'd'", "'b', 'c'"))
+
+
 def test_a_part_of_another_kind_is_noted(tmp_path):
     """People may want the opposite there."""
     rows = clean(400)

@@ -132,7 +132,8 @@ def _candidates(scan: Scan, texts: _Texts) -> Iterator[tuple[str, np.ndarray, fl
     rows = scan.sample_rows
     place = np.arange(len(texts))
     seen: set[bytes] = set()
-    for right in (each > 0 for each in _by_blocks(texts)):
+    count = int(np.clip(len(texts) // OF_BLOCK, 2, BLOCKS))
+    for right in _by_blocks(texts, place * count // len(texts)):
         runs = []
         start, end = heaviest(0.5 - right)
         runs.append((place >= start) & (place < end))
@@ -146,7 +147,9 @@ def _candidates(scan: Scan, texts: _Texts) -> Iterator[tuple[str, np.ndarray, fl
             if key not in seen and _either(right, inside) - tried > LOOKED_AT - SURE:
                 seen.add(key)
                 yield run_places(scan, rows, inside), inside, tried
-        for name, codes, names in groupings(scan):
+    for name, codes, names in groupings(scan):
+        # rows of several sources may be mixed, so that no run of rows has a direction
+        for right in _by_blocks(texts, codes[rows]):
             yield from _of_values(name, codes[rows], names, right)
 
 
@@ -169,13 +172,15 @@ def _of_values(
             yield says, inside, tried
 
 
-def _by_blocks(texts: _Texts) -> Iterator[np.ndarray]:
-    """Yield margins [n] of each row under the direction of the other blocks: as they are, and each
+def _by_blocks(texts: _Texts, codes: np.ndarray) -> Iterator[np.ndarray]:
+    """Tell which rows [n] are right by the direction of the other blocks: as they are, and each
     block turned so that most agree. Where half of a file is exchanged the sum of all says nothing,
     but the blocks still point one way or the other: the signs are those of the first eigenvector.
     """
-    count = int(np.clip(len(texts) // OF_BLOCK, 2, BLOCKS))
-    block = np.arange(len(texts)) * count // len(texts)
+    block = np.unique(codes, return_inverse=True)[1]
+    count = int(block.max()) + 1
+    if count < 2:
+        return
     own = np.stack([texts.direction(np.flatnonzero(block == at)) for at in range(count)])
     own *= np.sqrt(texts.scale)
     like = own @ own.T
@@ -187,7 +192,7 @@ def _by_blocks(texts: _Texts) -> Iterator[np.ndarray]:
         for at in range(count):
             here = np.flatnonzero(block == at)
             odds[here] = texts.table[here] @ (np.sqrt(texts.scale) * (whole - signs[at] * own[at]))
-        yield texts.towards(odds, np.arange(len(texts)))
+        yield texts.towards(odds, np.arange(len(texts))) > 0
 
 
 def _ratio(right: np.ndarray, inside: np.ndarray) -> float:
