@@ -45,6 +45,17 @@ def test_a_source_is_named(tmp_path):
     assert found.verdict == "warning" and "'source' is 'b'" in found.says
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_half_of_the_sources_in_mixed_order(tmp_path, seed):
+    """No run of rows has a direction; the sources have."""
+    rng = random.Random(seed)
+    rows = [row | {"source": rng.choice("abcd")} for row in clean(400)]
+    rows = [turned(row) if row["source"] in "ad" else row for row in rows]
+    found = found_in(tmp_path, rows)
+    assert found.verdict == "warning"
+    assert any(each in found.says for each in ("'a', 'd'", "'b', 'c'"))
+
+
 def test_a_part_of_another_kind_is_noted(tmp_path):
     """People may want the opposite there."""
     rows = clean(400)
@@ -97,3 +108,15 @@ def test_margins_leave_out_rows_of_the_same_prompt():
         others = [k for k in every if texts.groups[k] != texts.groups[at]]
         expected.append(dense[at] @ (texts.scale * dense[others].sum(0)))
     assert texts.fitted(every, every) == pytest.approx(expected)
+
+
+def test_one_fault_is_named_once(tmp_path):
+    """A margin names the part row by row; the texts' finding is its symptom."""
+    from accord.auditing.run import audit
+
+    rows = [row | {"margin": 1 + at % 3} for at, row in enumerate(clean(400))]
+    rows = [turned(row) | {"margin": -1} if at < 150 else row for at, row in enumerate(rows)]
+    found = audit(write(tmp_path / "rows.jsonl", rows))
+    assert found.always("labels.numbers_margin").verdict == "warning"
+    texts = found.always("labels.exchanged")
+    assert (texts.verdict, texts.explained_by) == ("note", "labels.numbers_margin")

@@ -217,7 +217,9 @@ def latex(rng: random.Random) -> Task:
             (f"$f'({x}) = {inner} + \\dots$", f"\\[ {inner} \\]", f"The first term is ${inner}$.")
         )
 
-    slip = rng.choice(((a * n, n), (a, n - 1), (a + n, n - 1), (a * (n - 1), n - 1)))
+    # the slip's factor is drawn like a right one: no number stands on one side alone
+    factor, power = rng.randint(2, 12) * rng.randint(2, 9), rng.randint(2, 9) - 1
+    slip = (factor, n - 1) if factor != a * n else (a * n, power if power != n - 1 else n)
     return prompt, term(a * n, n - 1), term(*slip)
 
 
@@ -258,27 +260,27 @@ MEANINGS = {
 
 
 def control_tokens(rng: random.Random) -> Task:
-    """Ask about control tokens: both answers quote them."""
+    """Ask about control tokens: both answers quote one, and no word says which is right."""
     token = rng.choice(CONTROL)
-    wrong = other(rng, tuple(MEANINGS.values()), MEANINGS[token])
-    who = rng.choice(words.FIRST)
+    wrong = other(rng, CONTROL, token)
+    who, meaning = rng.choice(words.FIRST), MEANINGS[token]
 
-    def answer(meaning: str) -> str:
+    def answer(token: str) -> str:
         return rng.choice(
             (
-                f"The token `{token}` {meaning}; the tokenizer has one id for it.",
-                f"`{token}` {meaning}, {who}.",
-                f"In a chat template, `{token}` {meaning}. Do not write it in your own text.",
+                f"That is `{token}`; the tokenizer has one id for it.",
+                f"`{token}` does, {who}.",
+                f"In a chat template, `{token}`. Do not write it in your own text.",
             )
         )
 
     prompt = rng.choice(
         (
-            f"{who} sees `{token}` in line {rng.randint(2, 900)} of a log. What does it do?",
-            f"Why {token} in a {rng.choice(words.ADJECTIVES)} prompt file, {who} asks.",
+            f"{who} reads line {rng.randint(2, 900)} of a log. Which token {meaning}?",
+            f"What {meaning} in a {rng.choice(words.ADJECTIVES)} prompt file, {who} asks.",
         )
     )
-    return prompt, answer(MEANINGS[token]), answer(wrong)
+    return prompt, answer(token), answer(wrong)
 
 
 def tables(rng: random.Random) -> Task:

@@ -36,6 +36,7 @@ SHORT = 200  # bytes of what is left of a prompt, up to which its words are kept
 FEW_SHINGLES = 12  # left of a prompt, under which it is compared exactly: "translate …: cat"
 FORM = b"\2"  # begins the words of a prompt that is hardly more than text of others
 BAND = 3  # bins: a pair with similarity .4 becomes a candidate with p = .75, one with .5 with .94
+MANY = 200_000  # different prompts, above which only the more similar ones are candidates
 VERIFIED = 300_000  # candidates whose words are compared, at 20 µs each; then similarity decides
 
 SEGMENTS = 12  # sentences and lines kept of a prompt, as hashes: the first 4 and the last 8
@@ -192,7 +193,10 @@ def near_prompts(keys: np.ndarray, signs: np.ndarray, cores: np.ndarray) -> np.n
 
 def near_links(signs: np.ndarray, cores: np.ndarray) -> NearLinks:
     """Find near copies among different prompts, by signature, and by words if both are short."""
-    pairs = minhash.links(signs, limit("near_candidate"), band=BAND)
+    # a million prompts have up to 42 million candidates, too many for the memory of the audit
+    few = len(signs) <= MANY
+    least = limit("near_candidate") if few else limit("near_candidate_of_many")
+    pairs = minhash.links(signs, least, band=BAND if few else minhash.ROWS)
     short = np.array([bool(core) for core in cores], bool)[pairs].all(1)
     similar = minhash.similarity(signs[pairs[:, 0]], signs[pairs[:, 1]])
     alike = similar >= np.where(short, limit("near_jaccard"), limit("near_long"))

@@ -268,13 +268,13 @@ def _of_shortcuts(scan: Scan, probes: Probes | None, causes: Sequence[Cause]) ->
 
 
 def _of_labels(scan: Scan, probes: Probes | None, causes: Sequence[Cause]) -> list[AuditFinding]:
+    witnesses = [*labels.score_findings(scan), *numbers.number_findings(scan)]
     found = [
         labels.noise(scan, probes, causes),
         labels.declared_labels(scan),
-        *labels.score_findings(scan),
         labels.votes(scan),
-        *numbers.number_findings(scan),
-        *exchanged.exchanged_findings(scan, probes),
+        *witnesses,
+        *exchanged.explained(exchanged.exchanged_findings(scan, probes), witnesses),
         labelled.balance(scan),
     ]
     return [finding for finding in found if finding is not None]

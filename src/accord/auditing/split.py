@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from accord.auditing.checks.leakage import Compared, find_leaks
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan, scan_source
 from accord.auditing.thresholds import limit
@@ -23,6 +24,8 @@ from accord.types import CheckpointError, DataError, UsageError
 SOURCES = ("source", "dataset", "subset", "origin", "category", "task", "domain", "language")
 BINS = 10  # of lengths, equally many clusters in each
 TOP = 4  # values of a source that are shown
+DRAWS = 8  # draws of the held-out rows: rows that leak are replaced so often
+LEAST = 0.5  # of the wanted rows: fewer that do not leak are refused
 
 
 def held_out_rows(scan: Scan, share: float, seed: int) -> np.ndarray:
@@ -30,18 +33,35 @@ def held_out_rows(scan: Scan, share: float, seed: int) -> np.ndarray:
 
     Clusters are sorted by source, label and length, and one of each so many neighbours is drawn by
     the seed: so the held-out rows are like the rest in all three. A cluster that would exceed the
-    share is skipped, so that one large prompt cannot become the held-out set.
+    share is skipped, so that one large prompt cannot become the held-out set. Rows that an audit of
+    the two files would call a leak, by their last turn or by their answers, go back to the rest,
+    and others are drawn.
     """
     _, first, cluster, sizes = np.unique(
         scan.groups, return_index=True, return_inverse=True, return_counts=True
     )
-    wanted, taken = share * len(scan), 0
-    chosen = np.zeros(len(sizes), bool)
-    for each in _drawn(scan, first, cluster, sizes, share, seed).tolist():
-        if taken + sizes[each] <= max(1.0, wanted):
+    order = _drawn(scan, first, cluster, sizes, share, seed).tolist()
+    rows, free = Compared.of_scan(scan), np.ones(len(sizes), bool)
+    for _ in range(DRAWS):
+        held = _taken(order, sizes, free, share * len(scan))[cluster]
+        if not held.any():
+            break
+        leaks = np.flatnonzero(held)[find_leaks(rows.take(~held), rows.take(held)).any]
+        if not len(leaks):
+            break
+        free[cluster[leaks]] = False
+        held &= free[cluster]  # after the last draw they are not replaced
+    return held
+
+
+def _taken(order: list[int], sizes: np.ndarray, free: np.ndarray, wanted: float) -> np.ndarray:
+    """Take free clusters in their order while they fit into the wanted number of rows."""
+    chosen, taken = np.zeros(len(sizes), bool), 0
+    for each in order:
+        if free[each] and taken + sizes[each] <= max(1.0, wanted):
             chosen[each] = True
             taken += sizes[each]
-    return chosen[cluster]
+    return chosen
 
 
 def _drawn(
@@ -171,6 +191,13 @@ def split(
             raise DataError(
                 f"{scan.name}: its prompts form {len(np.unique(scan.groups)):,} cluster(s) of near"
                 f" copies, too few to hold out {share:.0%}."
+            )
+        if held.sum() < LEAST * max(1.0, share * len(scan)):
+            raise DataError(
+                f"{scan.name}: only {int(held.sum()):,} rows can be held out without their last"
+                f" turn or their answers being trained on, of {share * len(scan):,.0f} wanted."
+                " Ask for a smaller --share, take out rows that repeat others (accord audit DATA"
+                " --fix OUT --max-per-prompt 8), or hold out rows of another file."
             )
         try:
             folder.mkdir(parents=True)

@@ -66,6 +66,7 @@ THRESHOLDS = {
         "similarity of 6-grams from which on the words of two short prompts are compared: two slips"
         " in 40 letters leave .49",
     ),
+    "near_candidate_of_many": Threshold(0.5, "… in a file of more than 200,000 different prompts"),
     "near_long": Threshold(
         0.6,
         "similarity from which on two prompts with over 200 letters of their own are near copies",

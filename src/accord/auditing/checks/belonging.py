@@ -98,10 +98,11 @@ def _prompts(scan: Scan, rows: np.ndarray) -> np.ndarray:
 def _sides(scan: Scan, groups: np.ndarray, seed: int) -> Iterator[_Side]:
     examples = [each.example for each in scan.sample]
     prompts = [terms(prompt_text(each.prompt)[-READ:]) for each in examples]
-    names = ("chosen", "rejected") if scan.paired else ("answers",)
+    names: tuple[str, ...] = ("chosen", "rejected") if scan.paired else ("answers",)
     columns = [
         [terms(each.completions[at][:READ]) for each in examples] for at in range(len(names))
     ]
+    views: list[tuple[tuple[str, ...], list[set[str]]]]
     views = [((name,), column) for name, column in zip(names, columns, strict=True)]
     if scan.paired:
         views.append((names, [one | two for one, two in zip(*columns, strict=True)]))
@@ -302,7 +303,7 @@ def _finding(scan: Scan, names: tuple[str, ...], found: Misplaced) -> AuditFindi
     rows = scan.sample_rows[found.rows]
     share = len(rows) / len(scan.sample)
     sampled = "" if scan.whole else f" of a sample of {len(scan.sample):,}"
-    what = {("chosen",): "chosen answers", ("rejected",): "rejected answers"}.get(names, "answers")
+    what = f"{names[0]} answers" if names in (("chosen",), ("rejected",)) else "answers"
     of = f"{what}{' of both sides' if len(names) == 2 else ''}"
     counted = out_of(len(rows), len(scan.sample), f"{of}{sampled}")
     where = (

@@ -14,7 +14,7 @@ another kind than the rest is noted, and not accused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -116,12 +116,25 @@ def exchanged_findings(scan: Scan, probes: Probes | None, seed: int = 0) -> list
     return [_finding(scan, best, seed)] if best is not None else []
 
 
+def explained(found: list[AuditFinding], numbers: list[AuditFinding]) -> list[AuditFinding]:
+    """Turn the finding into a note where numbers beside the labels have named such a part: they
+    say it of each row, and one fault is named once.
+    """
+    cause = next(
+        (each for each in numbers if each.verdict != "note" and each.evidence.get("part")), None
+    )
+    if cause is None:
+        return found
+    return [replace(each, verdict="note", explained_by=cause.check) for each in found]
+
+
 def _candidates(scan: Scan, texts: _Texts) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (place, [n] bool, logarithm of the number of such parts) that may be exchanged."""
     rows = scan.sample_rows
     place = np.arange(len(texts))
     seen: set[bytes] = set()
-    for right in (each > 0 for each in _by_blocks(texts)):
+    count = int(np.clip(len(texts) // OF_BLOCK, 2, BLOCKS))
+    for right in _by_blocks(texts, place * count // len(texts)):
         runs = []
         start, end = heaviest(0.5 - right)
         runs.append((place >= start) & (place < end))
@@ -135,7 +148,9 @@ def _candidates(scan: Scan, texts: _Texts) -> Iterator[tuple[str, np.ndarray, fl
             if key not in seen and _either(right, inside) - tried > LOOKED_AT - SURE:
                 seen.add(key)
                 yield run_places(scan, rows, inside), inside, tried
-        for name, codes, names in groupings(scan):
+    for name, codes, names in groupings(scan):
+        # rows of several sources may be mixed, so that no run of rows has a direction
+        for right in _by_blocks(texts, codes[rows]):
             yield from _of_values(name, codes[rows], names, right)
 
 
@@ -158,13 +173,15 @@ def _of_values(
             yield says, inside, tried
 
 
-def _by_blocks(texts: _Texts) -> Iterator[np.ndarray]:
-    """Yield margins [n] of each row under the direction of the other blocks: as they are, and each
+def _by_blocks(texts: _Texts, codes: np.ndarray) -> Iterator[np.ndarray]:
+    """Tell which rows [n] are right by the direction of the other blocks: as they are, and each
     block turned so that most agree. Where half of a file is exchanged the sum of all says nothing,
     but the blocks still point one way or the other: the signs are those of the first eigenvector.
     """
-    count = int(np.clip(len(texts) // OF_BLOCK, 2, BLOCKS))
-    block = np.arange(len(texts)) * count // len(texts)
+    block = np.unique(codes, return_inverse=True)[1]
+    count = int(block.max()) + 1
+    if count < 2:
+        return
     own = np.stack([texts.direction(np.flatnonzero(block == at)) for at in range(count)])
     own *= np.sqrt(texts.scale)
     like = own @ own.T
@@ -176,7 +193,7 @@ def _by_blocks(texts: _Texts) -> Iterator[np.ndarray]:
         for at in range(count):
             here = np.flatnonzero(block == at)
             odds[here] = texts.table[here] @ (np.sqrt(texts.scale) * (whole - signs[at] * own[at]))
-        yield texts.towards(odds, np.arange(len(texts)))
+        yield texts.towards(odds, np.arange(len(texts))) > 0
 
 
 def _ratio(right: np.ndarray, inside: np.ndarray) -> float:

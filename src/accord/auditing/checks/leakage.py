@@ -53,6 +53,10 @@ class Compared:
         blocks = [_arrays(examples[at : at + BLOCK]) for at in range(0, len(examples), BLOCK)]
         return cls(**{name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]})
 
+    def take(self, rows: np.ndarray) -> Compared:
+        """Return some rows, [N] bool or numbers."""
+        return Compared(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+
     def __len__(self) -> int:
         return len(self.questions)
 

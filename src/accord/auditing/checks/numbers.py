@@ -33,8 +33,8 @@ SIDES = (
 )
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 BETTER = frozenset(
-    "score scores rating ratings reward rewards grade grades quality preference vote votes likes"
-    " upvotes overall helpfulness stars".split()
+    "score scores rating ratings reward rewards grade grades quality preference vote votes"
+    " overall helpfulness stars".split()
 )
 WORSE = frozenset("rank ranks ranking".split())
 SIGNED = frozenset("margin margins difference diff delta gap advantage lead preference".split())
