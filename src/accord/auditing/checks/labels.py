@@ -10,7 +10,7 @@ import numpy as np
 
 from accord.auditing.causes import Cause
 from accord.auditing.checks.integrity import places
-from accord.auditing.checks.noise import accounted_for, flipped_share
+from accord.auditing.checks.noise import accounted_for, flipped_share, follows_prompts
 from accord.auditing.checks.parts import turned_part
 from accord.auditing.checks.probes import Probes
 from accord.auditing.checks.shortcuts import as_dict
@@ -41,13 +41,24 @@ def noise(scan: Scan, probes: Probes | None, causes: Sequence[Cause] = ()) -> Au
         if identified and share.value <= limit("noise")
         else "note"
     )
+    by_prompt = None
+    if verdict in ("warning", "refused"):
+        by_prompt = follows_prompts(scan, probes.words, left_out)
+        if by_prompt.low > limit("noise_prompts_tell"):
+            verdict = "note"
     doubtful = probes.words.rows[~left_out][
         np.argsort(probes.words.margins[~left_out], kind="stable")
     ]
     return AuditFinding(
         "labels.noise",
         verdict,
-        _noise_says(scan, share, identified, int(left_out.sum())),
+        _noise_says(scan, share, identified, int(left_out.sum()))
+        + (
+            "; but the prompts tell where the labels say the opposite, as where one prompt wants"
+            f" what another does not (area under the curve {by_prompt}): no random flips"
+            if by_prompt is not None and verdict == "note"
+            else ""
+        ),
         {"estimate": as_dict(share), "identified": identified, "left_out": int(left_out.sum())},
         (
             f"train with label_smoothing = {max(0.01, min(0.4, share.value)):.2f} (cdpo or robust),"

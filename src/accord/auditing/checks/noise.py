@@ -33,9 +33,10 @@ from scipy.special import expit
 from accord.auditing import minhash
 from accord.auditing.causes import Cause
 from accord.auditing.checks.integrity import conflicting_labels, duplicate_rows, knots
-from accord.auditing.checks.probes import Probed
+from accord.auditing.checks.probes import FOLDS, READ, Probed, fit_linear, fold_of, hashed_words
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
+from accord.evaluate.auc import auc_estimate
 from accord.evaluate.intervals import Estimate, clopper_pearson
 
 GRID = np.linspace(0.0, 0.49, 99)
@@ -139,6 +140,34 @@ def _design_effect(margins: np.ndarray, groups: np.ndarray) -> float:
         if own:
             found.append(float(np.square(np.bincount(group, weights=part)).sum()) / own)
     return max(found)
+
+
+def follows_prompts(scan: Scan, probed: Probed, left_out: np.ndarray, seed: int = 0) -> Estimate:
+    """Measure how well words of the prompt tell which sure rows contradict the classifier: an area
+    under the curve, cross-fitted by prompt.
+
+    Flips at random are the same under all prompts. Where one kind of prompt wants what another does
+    not want (the function that fits, a refusal), a classifier that reads answers alone is sure and
+    wrong, and prompts tell where: that is no noise.
+    """
+    kept = np.flatnonzero(~left_out)
+    size = np.abs(probed.margins[kept])
+    kept = kept[size >= np.median(size)] if len(kept) else kept
+    wrong = probed.margins[kept] < 0
+    if min(wrong.sum(), (~wrong).sum()) < 2 * FOLDS:
+        return Estimate(0.5, 0.0, 1.0, len(kept))
+    rows, groups = probed.rows[kept], scan.groups[probed.rows[kept]]
+    texts = {each.row: each.example.prompt[-1].content[-READ:] for each in scan.sample}
+    table = hashed_words([texts[row] for row in rows.tolist()])
+    table = table[:, np.unique(table.indices)]
+    folds, odds = fold_of(groups, seed), np.zeros(len(rows))
+    for fold in range(FOLDS):
+        train, test = folds != fold, folds == fold
+        if test.any() and len(np.unique(wrong[train])) == 2:
+            fit = fit_linear(table[train], wrong[train], 1.0, True)
+            odds[test] = fit.decision_function(table[test])
+    _, group = np.unique(groups, return_inverse=True)
+    return auc_estimate(odds, wrong, group.tolist())
 
 
 def accounted_for(

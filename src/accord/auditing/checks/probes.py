@@ -138,19 +138,23 @@ def fit_linear(table, labels, strength: float, intercept: bool):
 
 def word_table(view: Cleansed) -> sparse.csr_matrix:
     """Hash 1- and 2-grams of answers, [n, HASHED]; a pair is chosen minus rejected."""
+    sides = [[text[:READ] for text in side] for side in zip(*view.texts, strict=True)]
+    first = hashed_words(sides[0])
+    return first - hashed_words(sides[1]) if len(sides) == 2 else first
+
+
+def hashed_words(texts: list[str]) -> sparse.csr_matrix:
+    """Hash 1- and 2-grams of texts, [n, HASHED]."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    hasher = HashingVectorizer(
+    return HashingVectorizer(
         n_features=HASHED,
         ngram_range=(1, 2),
         token_pattern=r"\w+|[^\w\s]",
         lowercase=True,
         norm="l2",
         alternate_sign=False,
-    )
-    sides = [[text[:READ] for text in side] for side in zip(*view.texts, strict=True)]
-    first = hasher.transform(sides[0])
-    return first - hasher.transform(sides[1]) if len(sides) == 2 else first
+    ).transform(texts)
 
 
 def _length(features: np.ndarray) -> np.ndarray:
