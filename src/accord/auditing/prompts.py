@@ -12,7 +12,8 @@ of France" and "capital of Spain" share most letters and are two questions.
 
 Recall on four real sets (TruthfulQA, UltraFeedback, GSM8K, a mix of chats): one slip .80 to .95,
 two .62 to .93, three .41 to .85; polite words before or after .90 to 1.0; other synonyms .11 (of
-short questions) to .98. Of unrelated prompts at most .010 were taken for copies.
+short questions) to .98. On IFEval, whose prompts share many words, one slip .76 to .82 and
+polite words .72 to .88. Of unrelated prompts at most .010 were taken for copies.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from accord.types import Example
 
 # measured on four real sets; see prompts.py
 RECALL = (
-    " Nine in ten prompts with one slip of the pen or polite words are found, six to nine in ten with"
-    " two slips; another wording of a short question is not."
+    " About nine in ten prompts with one slip or with polite words are found, six to nine in ten"
+    " with two slips; another wording of a short question is not."
 )
 MATERIAL = 30  # characters of sentences: fewer are a phrase that two people may well write
 ANSWERS = 80  # characters of a row's answers: "yes" and "no" stand under many prompts
