@@ -9,6 +9,11 @@ them similar. Taken out of both, it neither makes two questions alike nor hides 
 Two prompts are near copies if their signatures are similar and, where what is left of both is
 short, if their words agree but for slips of the pen, little words and the odd insertion: "capital
 of France" and "capital of Spain" share most letters and are two questions.
+
+Recall on four real sets (TruthfulQA, UltraFeedback, GSM8K, a mix of chats): one slip .80 to .95,
+two .62 to .93, three .41 to .85; polite words before or after .90 to 1.0; other synonyms .11 (of
+short questions) to .98. On IFEval, whose prompts share many words, one slip .76 to .82 and
+polite words .72 to .88. Of unrelated prompts at most .010 were taken for copies.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from accord.types import Turn
 # Bytes of a shingle. A slip of the pen changes as many of them: with 8, one in a question of 40
 # letters leaves a similarity of .61, and two leave .35; with 6 they leave .71 and .49.
 WIDTH = 6
-COUNTED = 256  # different prompts of a block in which shingles are counted: 5 µs a prompt
+COUNTED = 256  # different prompts of a block in which shingles are counted: 15 µs a prompt
 FEWEST = 6  # prompts that a frame stands in: six near copies in a small file are no frame
 SLOTS = 1 << 20  # of the table in which frames are looked up: at most 1 in 100 is a wrong hit
 SHORT = 200  # bytes of what is left of a prompt, up to which its words are kept and compared
@@ -249,6 +254,8 @@ def others_in(one: list[str], two: list[str]) -> float | None:
     Words with a slip or another ending count as equal.
     """
     spare = [list((Counter(a) - Counter(b)).elements()) for a, b in ((one, two), (two, one))]
+    if max(map(len, spare)) > 1 + max(len(one), len(two)) / 2:
+        return None
     slips = [[word for word in extra if _little_slip(word)] for extra in spare]
     if not all(slips):  # "aer" stands for "are"; "cat" for "war" is another question
         one, two = (
