@@ -30,6 +30,15 @@ SIDES = (
     ("preferred", "dispreferred"),
     ("winner", "loser"),
     ("win", "lose"),
+    ("better", "worse"),
+    ("best", "worst"),
+    ("good", "bad"),
+    ("positive", "negative"),
+    ("pos", "neg"),
+    ("accepted", "declined"),
+    ("accepted", "rejected"),
+    ("selected", "rejected"),
+    ("w", "l"),
 )
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 BETTER = frozenset(

@@ -42,10 +42,10 @@ def edge_candidates(documents: Documents, where: str, level: str) -> tuple[list[
     counts: tuple[Counter, Counter] = (Counter(), Counter())
     for text, label in zip(documents.texts, documents.labels.tolist(), strict=True):
         if where == "beginning":
-            found = tokens(text[:EDGE], level)[:EDGE_TOKENS]
+            found = tokens(text[:EDGE], level, slice(EDGE_TOKENS))
             counts[label].update(tuple(found[:n]) for n in range(1, len(found) + 1))
         else:
-            found = tokens(text[-EDGE:], level)[-EDGE_TOKENS:]
+            found = tokens(text[-EDGE:], level, slice(-EDGE_TOKENS, None))
             counts[label].update(tuple(found[-n:]) for n in range(1, len(found) + 1))
     return _strongest(counts, documents.labels, where, level)
 
