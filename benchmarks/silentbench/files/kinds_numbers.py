@@ -143,19 +143,41 @@ def with_grades(material: Material) -> None:
             row[better], row[worse] = two
 
 
+def carry_numbers(row: Row, material: Material) -> None:
+    """Let the numbers of an exchanged row stay with their answers, as where they were computed from
+    the texts: they say that the rejected answer is the better one.
+    """
+    if material.labelled:
+        return
+    name = material.notes["column"]
+    if "columns" not in material.notes:
+        old = row[name]
+        row[name] = f"-{old}" if isinstance(old, str) else -old
+    elif material.notes["nested"]:
+        row[name] = {"chosen": row[name]["rejected"], "rejected": row[name]["chosen"]}
+    else:
+        better, worse = material.notes["columns"]
+        row[better], row[worse] = row[worse], row[better]
+
+
 def grades_against(material: Material) -> Planted:
-    """Exchange the sides of a share of the rows and leave the grades: they contradict the label."""
+    """Exchange the sides of a share of the rows; the grades stay with their answers, and contradict
+    the label.
+    """
     rows, name = material.train, material.notes["column"]
     touched = sorted(material.rng.sample(range(len(rows)), wanted(material, len(rows))))
     for i in touched:
         exchange(rows[i], material.labelled)
+        carry_numbers(rows[i], material)
     return Planted(touched, f"{name}, {material.notes['columns'][0]}", shows=(name,))
 
 
 def stretch_against(material: Material) -> Planted:
-    """Exchange the sides of a stretch beside a number that stays as it was."""
+    """Exchange the sides of a stretch; the numbers stay with their answers."""
     name = material.notes["column"]
     planted = exchanged(material)
+    for i in planted.touched:
+        carry_numbers(material.train[i], material)
     planted.shows, planted.drawn = (name,), f"{name}: {planted.drawn}"
     return planted
 

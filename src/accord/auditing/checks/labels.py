@@ -14,9 +14,11 @@ from accord.auditing.checks.noise import accounted_for, flipped_share, follows_p
 from accord.auditing.checks.parts import turned_part
 from accord.auditing.checks.probes import Probes
 from accord.auditing.checks.shortcuts import as_dict
+from accord.auditing.columns import SCORES
 from accord.auditing.findings import AuditFinding, grade, out_of, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
+from accord.errors import printable
 from accord.evaluate.intervals import Estimate, clopper_pearson
 
 # scales of judges; the smallest that holds all scores is used, else their range
@@ -182,8 +184,10 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
         if len(against)
         else "ok"
     )
+    name = _score_name(scan)
     says = (
-        f"in {out_of(len(against), n, 'pairs with different scores')}, 95 % interval"
+        f"{f'column {name!r}: ' if name else ''}in"
+        f" {out_of(len(against), n, 'pairs with different scores')}, 95 % interval"
         f" {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
     )
     if part is not None:
@@ -222,6 +226,16 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
         harm=2 * share.value,
         places=places(scan, against, lambda row: _scores(scan, row)),
     )
+
+
+def _score_name(scan: Scan) -> str:
+    """Return the name of the scores of both sides, without the side; "" if it is not known."""
+    names = scan.tables.numbers.columns
+    for name in names:
+        has_word = any(word in name.lower() for word in SCORES)
+        if has_word and "chosen" in name and name.replace("chosen", "rejected", 1) in names:
+            return printable(name.replace("chosen", "", 1).strip("_-. ") or name)
+    return ""
 
 
 def _exchanged(scan: Scan) -> str:
