@@ -238,7 +238,7 @@ def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFindi
         *_of_labels(scan, probes, causes),
         *_of_amount(scan, probes, seed),
     ]
-    return with_symptoms(found, scan, causes), probes
+    return with_symptoms(labels.noise_once(found), scan, causes), probes
 
 
 def _of_rows(scan: Scan) -> list[AuditFinding]:

@@ -5,6 +5,7 @@ swapped columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -83,6 +84,28 @@ def noise(scan: Scan, probes: Probes | None, causes: Sequence[Cause] = ()) -> Au
             scan, doubtful, "a classifier that did not see this prompt is surest of the opposite"
         ),
     )
+
+
+def noise_once(findings: Sequence[AuditFinding]) -> list[AuditFinding]:
+    """Make the noise estimate a symptom where another finding says which labels or answers are
+    wrong: an exchanged part is not noise, and label smoothing is no remedy for it.
+    """
+    cause = next((each for each in findings if _moves_labels(each)), None)
+    return [
+        replace(each, explained_by=cause.check, command="", remedy="")
+        if cause is not None and each.check == "labels.noise" and each.verdict != "ok"
+        else each
+        for each in findings
+    ]
+
+
+def _moves_labels(finding: AuditFinding) -> bool:
+    if finding.verdict not in ("warning", "refused"):
+        return False
+    if finding.check in ("labels.exchanged", "integrity.belonging"):
+        return True
+    numbers = finding.check == "labels.scores" or finding.check.startswith("labels.numbers_")
+    return numbers and bool(finding.evidence.get("part") or finding.evidence.get("swapped"))
 
 
 def _noise_says(scan: Scan, share: Estimate, identified: bool, left_out: int) -> str:
