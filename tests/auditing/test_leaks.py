@@ -28,8 +28,10 @@ THINGS = "window ladder candle bridge harbour orchard glacier violin comet tunne
 def questions(n: int, seed: int = 0) -> list[str]:
     """Different questions of nine words, without a word that most have."""
     rng = random.Random(seed)
-    words = ["".join(rng.choice("bdfgklmnprst") + rng.choice("aeiou") for _ in range(3))
-             for _ in range(400)]  # fmt: skip
+    words = [
+        "".join(rng.choice("bdfgklmnprst") + rng.choice("aeiou") for _ in range(3))
+        for _ in range(400)
+    ]
     return [
         f"How does {' '.join(rng.sample(words, 3))} change the {' '.join(rng.sample(words, 3))}?"
         for _ in range(n)
@@ -120,14 +122,18 @@ def leak_rows(n=200, seed=0):
 
 
 def _system(row, i):
-    return [{"role": "system", "content": f"Persona {i}: {THINGS[i % 10]}."},
-            {"role": "user", "content": row["prompt"]}]  # fmt: skip
+    return [
+        {"role": "system", "content": f"Persona {i}: {THINGS[i % 10]}."},
+        {"role": "user", "content": row["prompt"]},
+    ]
 
 
 def _turns(row, i):
-    return [{"role": "user", "content": f"Hello, number {i}!"},
-            {"role": "assistant", "content": "Good day."},
-            {"role": "user", "content": row["prompt"]}]  # fmt: skip
+    return [
+        {"role": "user", "content": f"Hello, number {i}!"},
+        {"role": "assistant", "content": "Good day."},
+        {"role": "user", "content": row["prompt"]},
+    ]
 
 
 BEHIND = {
@@ -155,9 +161,11 @@ def test_the_last_turn_is_found_behind_other_text(kind, tmp_path):
 
 def test_generic_turns_are_no_leak(tmp_path):
     def talk(i, last):
-        return [{"role": "user", "content": questions(400)[i]},
-                {"role": "assistant", "content": "Well."},
-                {"role": "user", "content": last}]  # fmt: skip
+        return [
+            {"role": "user", "content": questions(400)[i]},
+            {"role": "assistant", "content": "Well."},
+            {"role": "user", "content": last},
+        ]
 
     lasts = ["Yes, please go on.", "continue", "Summarise the text above in three plain sentences."]
     rows = [r | {"prompt": talk(i, lasts[i % 3])} for i, r in enumerate(leak_rows(80))]

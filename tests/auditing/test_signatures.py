@@ -197,13 +197,39 @@ def test_labelled_answers_are_tested_by_fisher():
 def test_a_habit_can_be_taken_out(habit):
     """No text has a habit after it was taken out, and the second time changes nothing."""
     texts = [
-        " A b", "\nA b", "A b ", "A b\n", "a  b", "a\tb", "a\r\nb", "a\u00a0b", "a\n\n\n\nb",
-        "ALL OF THESE ARE BIG", "all of these are small", "Every Word Has A Capital",
-        "small At first", "Yes!", "Yes?", "So...", "So.", "So;", "and so it is", "a — b",
-        "a – b", "a … b", "wow!! yes", "what?? no", "a! b", "a; b", "a , b", "a . b",
-        '"So it is."', "“so”", 'a "b" c',
+        " A b",
+        "\nA b",
+        "A b ",
+        "A b\n",
+        "a  b",
+        "a\tb",
+        "a\r\nb",
+        "a\u00a0b",
+        "a\n\n\n\nb",
+        "ALL OF THESE ARE BIG",
+        "all of these are small",
+        "Every Word Has A Capital",
+        "small At first",
+        "Yes!",
+        "Yes?",
+        "So...",
+        "So.",
+        "So;",
+        "and so it is",
+        "a — b",
+        "a – b",
+        "a … b",
+        "wow!! yes",
+        "what?? no",
+        "a! b",
+        "a; b",
+        "a , b",
+        "a . b",
+        '"So it is."',
+        "“so”",
+        'a "b" c',
         "<think>a</think>b",
-    ]  # fmt: skip
+    ]
     having = [text for text in texts if habit.has(text)]
     assert having, "no example"
     for text in having:

@@ -155,9 +155,12 @@ def telling_words(view: Cleansed, desirable: np.ndarray, paired: bool) -> list[W
     flat = [text for side in texts for text in side]
     try:
         counter = CountVectorizer(
-            ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", min_df=min(RAREST, len(kept)),
-            max_features=50_000, binary=True,
-        )  # fmt: skip
+            ngram_range=(1, 2),
+            token_pattern=r"\w+|[^\w\s]",
+            min_df=min(RAREST, len(kept)),
+            max_features=50_000,
+            binary=True,
+        )
         table = counter.fit_transform(flat)
     except ValueError:  # no word is in so many answers
         return []

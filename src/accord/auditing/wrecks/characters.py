@@ -29,9 +29,16 @@ BLANKS = re.compile(rf"(?<=[^\W\d_])[{RARE_BLANK}\u00a0\u202f\u3000](?=[^\W\d_])
 ODD_BLANK = re.compile(rf"[{RARE_BLANK}\u00a0\u202f\u3000]")
 # scripts whose words are shaped by joiners or ordered by marks of direction
 SHAPED = (
-    (0x0590, 0x0900), (0x0900, 0x1100), (0x1780, 0x18B0), (0x1A00, 0x1C00), (0xA800, 0xAAFF),
-    (0xFB1D, 0xFE00), (0xFE70, 0xFEFD), (0x11000, 0x12000), (0x0E00, 0x1000),
-)  # fmt: skip
+    (0x0590, 0x0900),
+    (0x0900, 0x1100),
+    (0x1780, 0x18B0),
+    (0x1A00, 0x1C00),
+    (0xA800, 0xAAFF),
+    (0xFB1D, 0xFE00),
+    (0xFE70, 0xFEFD),
+    (0x11000, 0x12000),
+    (0x0E00, 0x1000),
+)
 RUN = 8  # characters of a row that nobody sees: no slip writes so many
 REGULAR = 3  # equal distances that make a pattern
 

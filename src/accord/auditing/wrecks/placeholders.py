@@ -38,8 +38,10 @@ WHOLE_SURE = tuple(
         r"\W{0,3}\Z",
     )
 )
-QUICK = tuple("here|todo|tbd|tba|fixme|[|{|<|(|%|__|to be |to come|goes|comes|pending|placeholder"
-              "|in progress|coming soon|construction|dummy|sample|example".split("|"))  # fmt: skip
+QUICK = tuple(
+    "here|todo|tbd|tba|fixme|[|{|<|(|%|__|to be |to come|goes|comes|pending|placeholder"
+    "|in progress|coming soon|construction|dummy|sample|example".split("|")
+)
 WHOLE_WEAK = re.compile(
     r"\A\W*(?:test(?:ing)?(?: \w{1,10})?|asdf\w*|qwerty|foo ?bar|foo|bar|baz|xxx+|abc|example"
     r"|sample|dummy|wip|hello world|some text|text|string|answer|response|output|completion)\W*\Z"

@@ -187,10 +187,28 @@ def _tail_error(text: str) -> Hit | None:
 
 MODERATED = 700
 MODERATION_QUICK = (
-    "filter", "blocked", "removed", "flagged", "withheld", "redacted", "censored", "moderat",
-    "deleted", "polic", "safety", "responsible ai", "guardrail", "prohibited", "hidden",
-    "suppressed", "guidelines", "restricted", "disallowed", "finish_reason", "unsafe",
-)  # fmt: skip
+    "filter",
+    "blocked",
+    "removed",
+    "flagged",
+    "withheld",
+    "redacted",
+    "censored",
+    "moderat",
+    "deleted",
+    "polic",
+    "safety",
+    "responsible ai",
+    "guardrail",
+    "prohibited",
+    "hidden",
+    "suppressed",
+    "guidelines",
+    "restricted",
+    "disallowed",
+    "finish_reason",
+    "unsafe",
+)
 THING = (
     r"(?:response|answer|message|content|text|completion|output|comment|reply|prompt|generation"
     r"|input|post|conversation|result|material|request)"
