@@ -106,11 +106,16 @@ def _test(
     tested: Pattern | Habit, documents: Documents, raw: Documents, level: float
 ) -> Signature | None:
     """Test a candidate on what is left of the texts, and on the texts as they stand."""
-    test = _test_habit if isinstance(tested, Habit) else _test_pattern
-    left = test(tested, documents, level)
+
+    def test(texts: Documents) -> Signature | None:
+        if isinstance(tested, Habit):
+            return _test_habit(tested, texts, level)
+        return _test_pattern(tested, texts, level)
+
+    left = test(documents)
     if left is None or documents is raw:
         return left
-    whole = test(tested, raw, level)
+    whole = test(raw)
     if whole is None or whole.label != left.label:
         return None  # "end with a full stop" after the mark behind it was taken out
     return replace(whole, verdict=max(left.verdict, whole.verdict, key=RANK.__getitem__))
