@@ -11,6 +11,7 @@ import numpy as np
 
 from accord.auditing.causes import Cause
 from accord.auditing.checks.integrity import places
+from accord.auditing.checks.rule_names import rule_name, rule_title
 from accord.auditing.cleansed import Cleansed, cleanse
 from accord.auditing.findings import RANK, AuditFinding, grade, percent
 from accord.auditing.measure import FEATURES
@@ -104,27 +105,31 @@ def cleansed_rules(scan: Scan, view: Cleansed) -> list[dict]:
 def rule_findings(scan: Scan, causes: Sequence[Cause] = ()) -> list[AuditFinding]:
     """Build one finding per feature that predicts the label, and one for the other features.
 
-    With causes, the rules are scored on the sampled texts without them. A rule that the strongest
-    ones explain is named as their symptom.
+    With causes, the rules are scored on the sampled texts without them as well: a rule is raised
+    only if it is true both of the file as it stands, which is what the finding says, and without
+    the causes. A rule that the strongest ones explain is named as their symptom.
     """
     if scan.kind == "demonstrations":
         return []
-    features, rows = scan.features, np.arange(len(scan))
+    whole = _Rows(scan.features, np.arange(len(scan)))
+    data, raw = whole, rules(scan)
+    table = raw
     if causes and scan.sample:
         view = cleanse(scan, causes)
         if not len(view.rows):
             return []
-        features, rows = view.features, view.rows
-        table = cleansed_rules(scan, view)
-    else:
-        table = rules(scan)
-    data = _Rows(features, rows)
-    found = [finding for rule in table if (finding := _rule_finding(scan, rule, data))]
+        data, table = _Rows(view.features, view.rows), cleansed_rules(scan, view)
+    found = [
+        finding
+        for rule, left in zip(raw, table, strict=True)
+        if (finding := _rule_finding(scan, rule, left, whole))
+    ]
     found = _one_name_each(scan, found, data)
     best = max(table, key=lambda rule: rule["score"].value)
     says = (
-        f"best of {len(table)} one-feature rules: {best['direction']} {best['feature']},"
-        f" {best['score']}"
+        f"best of {len(table)} one-feature rules"
+        + ("" if table is raw else " on the texts without the causes that are named")
+        + f": {rule_name(best['feature'], best['direction'])}, {best['score']}"
     )
     evidence = {
         "rules": [
@@ -172,11 +177,12 @@ def _one_name_each(scan: Scan, found: list[AuditFinding], data: _Rows) -> list[A
 
 
 def explained(finding: AuditFinding, check: str) -> AuditFinding:
-    """Mark a finding as the symptom of another."""
+    """Mark a finding as the symptom of another; of an earlier one it is no longer."""
+    says = finding.says.split("; explained by ")[0]
     return replace(
         finding,
         verdict="note" if RANK[finding.verdict] < RANK["note"] else finding.verdict,
-        says=f"{finding.says}; explained by {check}",
+        says=f"{says}; explained by {check}",
         explained_by=check,
         command="",
     )
@@ -210,47 +216,56 @@ def _loss(columns: list[np.ndarray], desirable: np.ndarray, paired: bool) -> flo
     return float(log_loss(labels, fit.predict_proba(table)[:, 1]))
 
 
-def _rule_finding(scan: Scan, rule: dict, data: _Rows) -> AuditFinding | None:
+def _rule_verdict(score: Estimate) -> str:
+    """Grade a rule by its score; "ok" if it is no better than chance, or hardly."""
+    if score.low > limit("shortcut_unfit"):
+        return "refused"
+    if is_strong(score):
+        return "warning"
+    return "note" if score.low > limit("shortcut_note") else "ok"
+
+
+def _is_decisive(rule: dict, paired: bool) -> bool:
+    """Tell whether a rule is right nearly always in the pairs that differ in its feature."""
+    enough = paired and rule["differ"] >= limit("decisive_share")
+    return enough and rule["among"].low > limit("decisive")
+
+
+def _rule_finding(scan: Scan, rule: dict, left: dict, data: _Rows) -> AuditFinding | None:
+    """Build the finding of a rule that holds on the file as it stands and in what is left of it
+    without the causes; what it says is of the file as it stands.
+    """
     score, among = rule["score"], rule["among"]
-    verdict = (
-        "refused"
-        if score.low > limit("shortcut_unfit")
-        else "warning"
-        if is_strong(score)
-        else None
-    )
-    if verdict is None and score.low > limit("shortcut_note"):
-        verdict = "note"
-    decisive = (
-        scan.paired and rule["differ"] >= limit("decisive_share") and among.low > limit("decisive")
-    )
-    if verdict is None and not decisive:
+    verdict = max(_rule_verdict(score), _rule_verdict(left["score"]), key=lambda each: RANK[each])
+    decisive = _is_decisive(rule, scan.paired) and _is_decisive(left, scan.paired)
+    if rule["direction"] != left["direction"] or (verdict == "ok" and not decisive):
         return None
     what = "pairs" if scan.paired else "comparisons of a desirable with an undesirable answer"
     says = (
-        f"“{rule['direction']} {rule['feature']}” is right in {percent(score.value)}"
+        f"“{rule_name(rule['feature'], rule['direction'])}” is right in {percent(score.value)}"
         f" ({percent(score.low)} to {percent(score.high)}) of {what}"
     )
     if decisive:
         says += f"; in {percent(among.value)} of the {among.n:,} pairs that differ in it"
     return AuditFinding(
         f"shortcuts.{rule['feature'].replace(' ', '_')}",
-        verdict or "note",
+        verdict if verdict != "ok" else "note",
         says,
         {
             "score": as_dict(score),
             "differ": rule["differ"],
             "among": as_dict(among),
             "direction": rule["direction"],
+            "without_causes": as_dict(left["score"]),
         },
         remedy(rule["feature"]),
-        title=f"Shortcut: {rule['feature']}",
+        title=f"Shortcut: {rule_title(rule['feature'])}",
         command=_command(rule["feature"], scan, verdict),
         why=(
             "The model can lower its loss by learning this feature instead of what makes an answer"
             " better."
         ),
-        harm=2 * (score.value - 0.5),
+        harm=2 * (min(score.value, left["score"].value) - 0.5),
         places=places(scan, _examples(scan, rule, data), f"the {scan.noun[:-1]} follows the rule"),
     )
 
@@ -275,10 +290,10 @@ def remedy(feature: str) -> str:
     return "look at the rows named; balance the feature, or add pairs where it loses"
 
 
-def _command(feature: str, scan: Scan, verdict: str | None) -> str:
+def _command(feature: str, scan: Scan, verdict: str) -> str:
     return (
         "--fix OUT --balance-length"
-        if scan.paired and verdict and feature in ("characters", "words", "lines")
+        if scan.paired and verdict != "ok" and feature in ("characters", "words", "lines")
         else ""
     )
 
@@ -409,11 +424,12 @@ def language_finding(scan: Scan) -> AuditFinding:
     share = len(rows) / len(scan)
     verdict = grade(share, limit("language"), rows=len(rows))
     what = "chosen" if scan.paired else "desirable"
+    many = len(rows) > 1
     return AuditFinding(
         "integrity.language",
         verdict,
-        f"{len(rows):,} {what} answers ({percent(share)}) are in another language than their prompt"
-        + (", the rejected ones in its own" if scan.paired else ""),
+        f"{_in_other_language(len(rows), what, share)}"
+        + (f", the rejected one{'s' * many} in its own" if scan.paired and len(rows) else ""),
         {"count": len(rows), "share": share},
         "look at them; a translation task is fine" if len(rows) else "",
         title="Language",
@@ -425,6 +441,14 @@ def language_finding(scan: Scan) -> AuditFinding:
             "prompt and answer differ in language (a guess from common words and script)",
         ),
     )
+
+
+def _in_other_language(count: int, what: str, share: float) -> str:
+    if count == 0:
+        return f"no {what} answer is in another language than its prompt"
+    if count == 1:
+        return f"1 {what} answer ({percent(share)}) is in another language than its prompt"
+    return f"{count:,} {what} answers ({percent(share)}) are in another language than their prompt"
 
 
 def as_dict(estimate: Estimate) -> dict:

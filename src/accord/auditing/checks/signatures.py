@@ -11,16 +11,22 @@ import numpy as np
 
 from accord.auditing.causes import Cause
 from accord.auditing.checks.integrity import places
+from accord.auditing.checks.marks import WORDS, Words
 from accord.auditing.cleansed import left_out, without_all
 from accord.auditing.findings import RANK, AuditFinding, percent
 from accord.auditing.scan import Scan
 from accord.auditing.signs.asked import asked_for, prompt_words
 from accord.auditing.signs.documents import Documents
 from accord.auditing.signs.search import Signature, search
+from accord.auditing.tables.marks import BITS
+from accord.data.chat_marks import as_ascii, marks_in
+from accord.data.foreign_marks import ENDED, FRAME, NEXT_TURN
 from accord.errors import printable, shorten
 
 FEWEST = 20  # rows under which no signature is distinguishable from chance
 SHOWN = 80  # characters of a signature in a finding
+TOKENS = (FRAME, ENDED, NEXT_TURN)  # marks.* that are a signature's text
+NAMED = 0.9  # share of a signature's answers from which marks.* names it
 
 TITLES = {
     "beginning": "beginnings of answers",
@@ -42,18 +48,35 @@ def signature_findings(
     documents = _documents(scan, causes)
     if documents is None:
         return [], []
-    found = _without_asked(scan, search(documents, seed))
+    raw = _documents(scan, ()) if causes else documents
+    found = _without_asked(scan, search(documents, seed, raw))
     by_check: dict[str, list[Signature]] = {}
+    causes_found = []
     for each in found:
-        by_check.setdefault(each.check, []).append(each)
+        words = _marked_by(scan, each)
+        if words is None:
+            by_check.setdefault(each.check, []).append(each)
+        elif each.verdict != "note":  # marks.* names it: a cause, and no finding of its own
+            causes_found.append(_cause(scan, words.check, words.title, [each]))
     findings = [_finding(scan, check, group) for check, group in by_check.items()]
     by_name = {finding.check: finding for finding in findings}
-    causes_found = []
     for check, group in by_check.items():
         taken = [each for each in group if each.verdict != "note"]  # a note is content, and stays
         if taken:
-            causes_found.append(_cause(scan, by_name[check], taken))
+            causes_found.append(_cause(scan, check, by_name[check].title, taken))
     return findings, causes_found
+
+
+def _marked_by(scan: Scan, each: Signature) -> Words | None:
+    """Return the kind of marks.* that names a signature already, such as an end token; or None."""
+    table = scan.tables.marks
+    if each.name or not len(table) or not marks_in(as_ascii(each.shown)):
+        return None
+    column = 1 if each.label or not scan.paired else 2
+    flags = table.array[each.rows, column]
+    kind = max(TOKENS, key=lambda kind: int(((flags & BITS[kind]) > 0).sum()))
+    named = float(((flags & BITS[kind]) > 0).mean())
+    return WORDS[kind] if named >= NAMED else None
 
 
 def _without_asked(scan: Scan, found: Sequence[Signature]) -> list[Signature]:
@@ -95,18 +118,18 @@ def _finding(scan: Scan, check: str, group: list[Signature]) -> AuditFinding:
     worst = min(group, key=lambda each: RANK[each.verdict])
     strongest = max(group, key=lambda each: each.contrast.score.value)
     kind = check.split(".")[1]
+    told = list(dict.fromkeys(_says(scan, each) for each in group))
     sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
     return AuditFinding(
         check,
         worst.verdict,
-        "; ".join(_says(scan, each) for each in group[:4])
-        + (f"; and {len(group) - 4} more" if len(group) > 4 else "")
-        + sampled,
+        "; ".join(told[:4]) + (f"; and {len(told) - 4} more" if len(told) > 4 else "") + sampled,
         {
             "signatures": [
                 {
                     "shown": printable(shorten(each.shown, 400)),
                     "habit": each.name,
+                    "kind": each.kind,
                     "side": _side(scan, each.label),
                     "share": each.contrast.share,
                     "other_share": each.contrast.other,
@@ -134,10 +157,13 @@ def _says(scan: Scan, each: Signature) -> str:
     where = {"shortcuts.beginning": "begin with ", "shortcuts.ending": "end with "}.get(
         each.check, "have "
     )
-    what = each.name or where + f"“{printable(shorten(each.shown, SHOWN))}”"
+    quoted = f"“{printable(shorten(each.shown, SHOWN))}”"
+    what = each.name or where + (f"{each.kind}, such as {quoted}" if each.kind else quoted)
+    side, count = _side(scan, not each.label), found.other_count
+    others = f"{count:,} {side} one{'s' * (count > 1)} ({percent(found.other)})"
     return (
         f"{found.count:,} {_side(scan, each.label)} answers ({percent(found.share)}) {what},"
-        f" and {found.other_count:,} {_side(scan, not each.label)} ones ({percent(found.other)})"
+        f" and {others if count else f'none of the {side} ones'}"
         + (f"; their prompts ask for it (“{printable(each.asked)}”)" if each.asked else "")
     )
 
@@ -148,11 +174,11 @@ def _side(scan: Scan, label: bool) -> str:
     return "desirable" if label else "undesirable"
 
 
-def _cause(scan: Scan, finding: AuditFinding, group: list[Signature]) -> Cause:
+def _cause(scan: Scan, check: str, title: str, group: list[Signature]) -> Cause:
     rows = np.zeros(len(scan), bool)
     for each in group:
         rows[each.rows] = True
-    return Cause(finding.check, finding.title, rows, _chain([each.without for each in group]))
+    return Cause(check, title, rows, _chain([each.without for each in group]))
 
 
 def _chain(steps: list[Callable[[str], str]]) -> Callable[[str], str]:

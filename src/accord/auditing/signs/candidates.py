@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from accord.auditing.signs.documents import Documents
-from accord.auditing.signs.pattern import EDGE, LONGEST, READ, Pattern, tokens
+from accord.auditing.signs.pattern import CLASSES, EDGE, LONGEST, READ, Pattern, tokens
 
 SUPPORT = 4  # documents of a candidate at least
 EDGE_TOKENS = 8  # tokens of a beginning before it is grown
@@ -73,11 +73,11 @@ def is_allowed(key: Sequence[str], level: str) -> bool:
     if level == "exact":
         return True
     if level == "digits":
-        return "0" in key or "Month" in key
+        return not CLASSES.isdisjoint(key)
     return (
         SHAPES.isdisjoint((key[0], key[-1]))
         and not SHAPES.isdisjoint(key)
-        and any(token in SYMBOLS or token == "0" or is_odd(token) for token in key)
+        and any(token in SYMBOLS or token in ("0", "a0") or is_odd(token) for token in key)
     )
 
 

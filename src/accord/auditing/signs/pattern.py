@@ -1,14 +1,16 @@
 """Patterns of tokens: what a signature looks like, where it stands, and a text without it.
 
 A pattern is a sequence of tokens at one of three levels: the words themselves, the words with every
-number as "0" (so that stamps which vary are one pattern), or shapes ("Aa" is a word with a
-capital). Matching compares tokens and needs no regular expression made from the data.
+number as "0" and every code of letters and digits as "a0" (so that stamps which vary are one
+pattern), or shapes ("Aa" is a word with a capital). Matching compares tokens and needs no regular
+expression made from the data.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,6 +26,10 @@ MONTHS = frozenset(
     " monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun".split()
 )
 LEVELS = ("exact", "digits", "shape")
+# Numbers, also with what is written without a blank: "12th", "5pm", "01T12", "00Z". Other tokens
+# with letters and digits, such as "4a901487" or "U3VyZSwg", are codes.
+NUMBER = re.compile(r"\d+(?:st|nd|rd|th|am|pm|ms|[smhZ]|T\d*Z?)?", re.IGNORECASE)
+CLASSES = frozenset(("0", "a0", "Month"))  # tokens that stand for many
 
 
 @lru_cache(maxsize=1 << 16)  # a file's words come again: half of an audit's time without it
@@ -32,7 +38,7 @@ def mapped(token: str, level: str) -> str:
     if level == "exact":
         return token
     if any(c.isdigit() for c in token):
-        return "0"
+        return "0" if NUMBER.fullmatch(token) else "a0"
     if token.lower() in MONTHS and token[0].isupper():
         return "Month"
     if level == "digits" or not token[0].isalpha():
@@ -68,7 +74,7 @@ class Pattern:
         """Tell whether a text with the pattern has this token as it is written here."""
         if self.level == "shape":
             return not token[0].isalnum()
-        return self.level == "exact" or token not in ("0", "Month")
+        return self.level == "exact" or token not in CLASSES
 
     def _first(self, text: str) -> tuple[int, int] | None:
         for at, match in enumerate(TOKEN.finditer(text)):
@@ -119,10 +125,47 @@ class Pattern:
         return before.rstrip(" ") + " " + after.lstrip(" ")
 
 
-def example(pattern: Pattern, texts: Sequence[str]) -> str:
-    """Return the pattern as it stands in the first text that has it."""
+def examples(pattern: Pattern, texts: Iterable[str]) -> list[str]:
+    """Return the pattern as it stands in the texts, each different one once, the commonest first;
+    blanks do not make a difference.
+    """
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
     for text in texts:
         found = pattern.find(text)
         if found is not None:
-            return text[found[0] : found[1]]
-    return " ".join(pattern.tokens)
+            shown = text[found[0] : found[1]]
+            key = " ".join(TOKEN.findall(shown))
+            counts[key] += 1
+            first.setdefault(key, shown)
+    return [first[key] for key, _ in counts.most_common()]
+
+
+def is_stamp(found: Sequence[str]) -> bool:
+    """Tell whether mapped tokens hold a date or a time: a month or a day with a number, or three
+    numbers with a mark of dates between them. A list "[1][2][3]" is none, and no URL encoding.
+    """
+    if "%" in found:
+        return False
+    if "Month" in found and "0" in found:
+        return True
+    joins = [
+        found[at + 1] in "-/.:" and found[at] == found[at + 2] == "0"
+        for at in range(len(found) - 2)
+    ]
+    return sum(joins) >= 2
+
+
+def kind(found: Sequence[str], level: str) -> str:
+    """Name what mapped tokens stand for, in words for a reader."""
+    if is_stamp(found):
+        return "a date or a stamp"
+    if level == "shape":
+        return "words and marks of one form"
+    if "a0" in found:
+        return "a code of letters and digits"
+    if "Month" in found:
+        return "a month or a day"
+    if any(token[0].isalpha() for token in found):
+        return "words with a number"
+    return "a number" if list(found).count("0") == 1 else "numbers"

@@ -1,15 +1,17 @@
 """Search for signatures: take the strongest, take it out of the texts, and search again.
 
-What goes away with the first is a symptom of it and is not named.
+What goes away with the first is a symptom of it and is not named. What is found in the rest must
+be true of the texts as they stand too: every count, share, row and quotation is of these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from accord.auditing.findings import RANK
 from accord.auditing.signs.candidates import (
     Candidate,
     edge_candidates,
@@ -18,8 +20,8 @@ from accord.auditing.signs.candidates import (
     phrase_candidates,
 )
 from accord.auditing.signs.documents import Contrast, Documents, contrast, spread, subset
-from accord.auditing.signs.habits import HABITS, STOPS, Habit
-from accord.auditing.signs.pattern import LEVELS, READ, Pattern, example
+from accord.auditing.signs.habits import HABITS, STOPS, TAG, Habit
+from accord.auditing.signs.pattern import LEVELS, READ, Pattern, examples, is_stamp, kind
 from accord.auditing.thresholds import limit
 
 ROUNDS = 8  # signatures of one file at most
@@ -40,23 +42,29 @@ class Signature:
     contrast: Contrast
     verdict: str
     name: str  # the habit, or "" for a pattern
-    shown: str  # the pattern as it stands in one answer
+    shown: str  # the pattern as it stands in an answer; where it varies, the commonest
     has: Callable[[str], bool]
     without: Callable[[str], str]
     rows: np.ndarray  # rows of the scan that have it on its side
+    source: Pattern | Habit
     asked: str = ""  # the word by which prompts ask for it
+    kind: str = ""  # of a pattern that varies: words for it, for what is shown is not of all
 
 
-def search(documents: Documents, seed: int) -> list[Signature]:
+def search(documents: Documents, seed: int, raw: Documents | None = None) -> list[Signature]:
     """Find the signatures of a file, the strongest first.
 
     What is only worth a note is content and stays in the texts.
+
+    Args:
+      raw: the texts as they stand, where something was taken out of the documents already.
     """
+    raw = documents if raw is None else raw
     small = subset(documents, CHARACTERS, SEARCHED, READ, seed)
     found: list[Signature] = []
     known: set[Pattern | Habit] = set()
     for _ in range(ROUNDS):
-        best = _strongest(small, documents, known, found)
+        best = _strongest(small, documents, raw, known, found)
         if best is None:
             break
         found.append(best)
@@ -66,7 +74,11 @@ def search(documents: Documents, seed: int) -> list[Signature]:
 
 
 def _strongest(
-    small: Documents, documents: Documents, known: set[Pattern | Habit], found: list[Signature]
+    small: Documents,
+    documents: Documents,
+    raw: Documents,
+    known: set[Pattern | Habit],
+    found: list[Signature],
 ) -> Signature | None:
     """Return the strongest candidate that is a signature, and remember those that are none."""
     candidates, tried = _candidates(small)
@@ -79,19 +91,34 @@ def _strongest(
         if strength < limit("signature") ** 0.5 / 2 or tests >= TRIED:
             break
         tested = each if isinstance(each, Habit) else _grown(each, small)
-        if _is_known(tested, known):
+        if _is_known(tested, known) or any(tested == each.source for each in found):
             continue
         tests += 1
-        new = (
-            _test_habit(tested, documents, level)
-            if isinstance(tested, Habit)
-            else _test_pattern(tested, documents, level)
-        )
+        new = _test(tested, documents, raw, level)
         if new is None or new.verdict == "note":
             known.add(tested)
         if new is not None and not (new.verdict == "note" and _is_repeated(new, found)):
             return new
     return None
+
+
+def _test(
+    tested: Pattern | Habit, documents: Documents, raw: Documents, level: float
+) -> Signature | None:
+    """Test a candidate on what is left of the texts, and on the texts as they stand."""
+
+    def test(texts: Documents) -> Signature | None:
+        if isinstance(tested, Habit):
+            return _test_habit(tested, texts, level)
+        return _test_pattern(tested, texts, level)
+
+    left = test(documents)
+    if left is None or documents is raw:
+        return left
+    whole = test(raw)
+    if whole is None or whole.label != left.label:
+        return None  # "end with a full stop" after the mark behind it was taken out
+    return replace(whole, verdict=max(left.verdict, whole.verdict, key=RANK.__getitem__))
 
 
 def _is_repeated(new: Signature, found: list[Signature]) -> bool:
@@ -175,6 +202,7 @@ def _test_habit(habit: Habit, documents: Documents, level: float) -> Signature |
         habit.has,
         habit.without,
         documents.rows[has & (documents.labels == found.label)],
+        habit,
     )
 
 
@@ -196,17 +224,19 @@ def _test_pattern(pattern: Pattern, documents: Documents, level: float) -> Signa
     )
     if verdict is None:
         return None
-    shown = example(pattern, texts[:1])
+    shown = examples(pattern, texts)
     return Signature(
-        _check(pattern, shown),
+        _check(pattern, shown[0]),
         found.label,
         found,
         verdict,
         "",
-        shown,
+        shown[0],
         lambda text: pattern.find(text) is not None,
         pattern.without,
         documents.rows[own],
+        pattern,
+        kind=kind(pattern.tokens, pattern.level) if len(shown) > 1 else "",
     )
 
 
@@ -296,9 +326,9 @@ def _is_start(after: str) -> bool:
 def _check(pattern: Pattern, shown: str) -> str:
     """Name the kind of a pattern."""
     text = shown.strip()
-    if "Month" in pattern.tokens or pattern.tokens.count("0") >= 3:
+    if pattern.level != "exact" and is_stamp(pattern.tokens):
         return "shortcuts.dates"
-    if text.startswith("<") and ">" in text:
+    if pattern.where == "beginning" and TAG.match(text):
         return "shortcuts.think"
     if pattern.where == "anywhere":
         return "shortcuts.phrase"
