@@ -15,6 +15,7 @@ from pathlib import Path
 from accord.auditing.causes import Cause
 from accord.auditing.checks import (
     belonging,
+    derived_answers,
     diversity,
     exchanged,
     ids,
@@ -23,6 +24,7 @@ from accord.auditing.checks import (
     labels,
     leakage,
     numbers,
+    repeated_answers,
     shortcuts,
     two_files,
     words,
@@ -224,11 +226,19 @@ def audit_dataset(
 def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFinding], Probes | None]:
     """Run every check that needs no model: causes first, then what is left of their symptoms."""
     found, causes = wrecks.wreck_findings(scan)
+    for of_rows in (
+        repeated_answers.repeated_findings(scan, causes),
+        derived_answers.derived_findings(scan),
+    ):
+        found += of_rows[0]
+        causes += of_rows[1]
     more, signatures = signature_findings(scan, causes, seed)
     causes = [*causes, *signatures]
     probed = sample_probes and scan.kind != "demonstrations"
     probes = probe(scan, causes, seed) if probed else None
     found += [
+        *repeated,
+        *derived,
         *more,
         *_of_rows(scan),
         *ids.id_findings(scan),

@@ -100,6 +100,23 @@ THRESHOLDS = {
     "same_answers": Threshold(
         0.9, "Jaccard similarity of the two answers of a pair: they differ in a few characters"
     ),
+    "repeated_answer": Threshold(
+        0.01, "share of one side that is one long answer, a stale one, or another row's"
+    ),
+    "repeated_several": Threshold(
+        0.05, "share of long answers under two prompts or more, be it different ones"
+    ),
+    "repeated_short": Threshold(
+        0.05, "share of one short answer that is worth a note; a label or a refusal may be right"
+    ),
+    "like_prompts": Threshold(
+        0.75,
+        "chance that two prompts of one answer are more alike than two of different ones, from"
+        " which on it is a stock answer to one question; ½ is chance",
+    ),
+    "derived_answers": Threshold(
+        0.05, "share of pairs whose one answer is the other cut short, or without its marks"
+    ),
     "near_identical_pairs": Threshold(
         0.05,
         "share of pairs whose answers hardly differ: those that displace likelihood most (Pal et"
