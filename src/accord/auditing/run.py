@@ -26,6 +26,7 @@ from accord.auditing.checks import (
     numbers,
     repeated_answers,
     shortcuts,
+    swapped,
     two_files,
     words,
     wrecks,
@@ -226,12 +227,9 @@ def audit_dataset(
 def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFinding], Probes | None]:
     """Run every check that needs no model: causes first, then what is left of their symptoms."""
     found, causes = wrecks.wreck_findings(scan)
-    for of_rows in (
-        repeated_answers.repeated_findings(scan, causes),
-        derived_answers.derived_findings(scan),
-    ):
-        found += of_rows[0]
-        causes += of_rows[1]
+    repeated, of_repeated = repeated_answers.repeated_findings(scan, causes)
+    derived, of_derived = derived_answers.derived_findings(scan)
+    causes = [*causes, *of_repeated, *of_derived]
     more, signatures = signature_findings(scan, causes, seed)
     causes = [*causes, *signatures]
     probed = sample_probes and scan.kind != "demonstrations"
@@ -243,6 +241,7 @@ def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFindi
         *_of_rows(scan),
         *ids.id_findings(scan),
         *mark_findings(scan.tables.marks, scan.at, scan.noun),
+        *swapped.swapped_findings(scan, seed),
         *belonging.belonging_findings(scan, seed),
         *_of_shortcuts(scan, probes, causes),
         *_of_labels(scan, probes, causes),

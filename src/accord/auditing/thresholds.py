@@ -117,6 +117,17 @@ THRESHOLDS = {
     "derived_answers": Threshold(
         0.05, "share of pairs whose one answer is the other cut short, or without its marks"
     ),
+    "swapped_rows": Threshold(
+        0.03, "share of rows, strewn, whose prompt and answer are each judged to be the other"
+    ),
+    "swapped_lift": Threshold(
+        2.0, "… and how much commoner that is than errors on either text alone would make it"
+    ),
+    "swapped_asks": Threshold(0.5, "share of such answers that ask, by a question mark or a word"),
+    "swapped_gap": Threshold(0.3, "… and by how much more than the prompts of their rows"),
+    "swapped_whole": Threshold(
+        0.8, "share of answers that ask, and of prompts that do not, where all rows are exchanged"
+    ),
     "near_identical_pairs": Threshold(
         0.05,
         "share of pairs whose answers hardly differ: those that displace likelihood most (Pal et"

@@ -18,7 +18,8 @@ from accord.auditing.thresholds import limit
 
 READ = 1 << 16  # characters of an answer
 FEWEST_CUT = 40  # characters of a beginning: "Yes" and "Yes, it is." are two answers
-FEWEST_MARKS = frozenset(".,;:!?。，；：！？、")
+FEWEST_BARE = 2  # characters that one answer has more, where the other has no marks
+MARKS = frozenset(".,;:!?。，；：！？、")
 
 SIDES = ("chosen", "rejected")
 
@@ -52,7 +53,7 @@ def _is_bare(bare: str, whole: str) -> bool:
     """Tell whether one text is the other without punctuation. Code and sums, where a bracket
     decides, keep marks on both sides.
     """
-    if not len(whole) - len(bare) >= FEWEST_MARKS or not MARKS.isdisjoint(bare):
+    if len(whole) - len(bare) < FEWEST_BARE or not MARKS.isdisjoint(bare):
         return False
     return _letters(bare) == _letters(whole)
 
