@@ -120,13 +120,18 @@ THRESHOLDS = {
     "swapped_rows": Threshold(
         0.03, "share of rows, strewn, whose prompt and answer are each judged to be the other"
     ),
-    "swapped_lift": Threshold(
-        2.0, "… and how much commoner that is than errors on either text alone would make it"
+    "swapped_both": Threshold(
+        0.4,
+        "… and of the rows in which one text is, at least: .55 to .67 where 30 % are exchanged, up"
+        " to .15 in sound files",
     ),
     "swapped_asks": Threshold(0.5, "share of such answers that ask, by a question mark or a word"),
     "swapped_gap": Threshold(0.3, "… and by how much more than the prompts of their rows"),
     "swapped_whole": Threshold(
-        0.8, "share of answers that ask, and of prompts that do not, where all rows are exchanged"
+        0.4, "share of answers that ask or order, where all rows may be exchanged"
+    ),
+    "swapped_few": Threshold(
+        0.1, "… share of them that order at least, and of prompts that ask at most"
     ),
     "near_identical_pairs": Threshold(
         0.05,

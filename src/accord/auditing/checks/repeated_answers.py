@@ -174,10 +174,10 @@ def _crossed(columns: list[_Column], own: _Column) -> np.ndarray:
     pairs of a prompt, one's chosen answer is soundly another's rejected one.
     """
     other = next(each for each in columns if each is not own)
-    keys = [
+    one, two = (
         mixed(each.code.astype(np.uint64), each.prompt.astype(np.uint64)) for each in (own, other)
-    ]
-    return np.isin(own.code, other.code) & ~np.isin(*keys)
+    )
+    return np.isin(own.code, other.code) & ~np.isin(one, two)
 
 
 def _once(found: list[Repeated]) -> list[Repeated]:

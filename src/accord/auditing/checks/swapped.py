@@ -28,13 +28,17 @@ FEWEST_HIT = 5
 HASHED = 1 << 16
 ENDS = 200  # characters at each end of a text that are read
 STRENGTH = 1.0
-SURE = 1.0  # log-odds of each text of an exchanged row: 2.7 to 1 for the other column, for both
+SURE = 0.5  # log-odds of both texts together in favour of the other's column
 
+ORDERING = (
+    "write|give|explain|tell|list|describe|create|make|find|generate|summari[sz]e|translate"
+    "|classify|rewrite|suggest|provide|compare|identify|design|develop"
+)
+ORDERS = re.compile(rf"\s*(?:please\s+)?(?:{ORDERING})\b", re.IGNORECASE)
 ASKS = re.compile(
     r"\s*(?:what|who|whom|whose|when|where|why|how|which|can|could|do|does|did|is|are|should|would"
-    r"|will|write|give|explain|tell|list|describe|please|create|make|find|generate|summari[sz]e"
-    r"|translate|was|wer|wie|warum|wann|wo|welche[rsn]?|kann|qu[eé]|qui[eé]n|c[oó]mo|cu[aá]l"
-    r"|d[oó]nde|quel(?:le)?s?|comment|pourquoi|quand)\b",
+    rf"|will|was|please|{ORDERING}|wer|wie|warum|wann|wo|welche[rsn]?|kann|qu[eé]|qui[eé]n|c[oó]mo"
+    r"|cu[aá]l|d[oó]nde|quel(?:le)?s?|comment|pourquoi|quand)\b",
     re.IGNORECASE,
 )
 QUESTION = ("?", "？", "؟")
@@ -51,7 +55,7 @@ def swapped_findings(scan: Scan, seed: int) -> list[AuditFinding]:
     found = []
     for name, column in zip(names, columns, strict=True):
         asks = np.array([_asks(text) for text in column])
-        whole = _whole(asking, asks)
+        whole = _whole(prompts, column)
         hit = np.ones(len(prompts), bool) if whole else _rows(scan, prompts, column, seed)
         # learnt from the file, and seen: the answers ask and the prompts do not
         if hit is None or asks[hit].mean() < limit("swapped_asks"):
@@ -66,10 +70,17 @@ def _asks(text: str) -> bool:
     return text.rstrip()[-3:].rstrip("\"'”)").endswith(QUESTION) or bool(ASKS.match(text[:ENDS]))
 
 
-def _whole(asking: np.ndarray, asks: np.ndarray) -> bool:
-    """Tell whether a column asks in nearly every row, and the prompts in few."""
+def _whole(prompts: list[str], answers: list[str]) -> bool:
+    """Tell whether many texts of a column ask and order, and hardly a prompt does. An answer may
+    ask back; it does not begin with "Write" or "Explain".
+    """
+    asking, asks = (np.mean([_asks(text) for text in texts]) for texts in (prompts, answers))
+    ordering, orders = (
+        np.mean([bool(ORDERS.match(text[:ENDS])) for text in texts]) for texts in (prompts, answers)
+    )
+    few = limit("swapped_few")
     return bool(
-        asks.mean() >= limit("swapped_whole") and asking.mean() <= 1 - limit("swapped_whole")
+        asks >= limit("swapped_whole") and orders >= few and max(asking, 4 * ordering) <= few
     )
 
 
@@ -88,10 +99,10 @@ def _rows(scan: Scan, prompts: list[str], answers: list[str], seed: int) -> np.n
             odds[test] = fit.decision_function(table[test])
     of_prompt, of_answer = odds[:n], odds[n:]
     wrong_prompt, wrong_answer = of_prompt < 0, of_answer > 0
-    hit = wrong_prompt & wrong_answer & (of_answer - of_prompt > 2 * SURE)
+    hit = wrong_prompt & wrong_answer & (of_answer - of_prompt > SURE)
     # errors of a classifier fall on either text alone; an exchange falls on both
-    chance = wrong_prompt.mean() * wrong_answer.mean()
-    if hit.sum() < FEWEST_HIT or hit.mean() < limit("swapped_lift") * chance:
+    either = min(wrong_prompt.sum(), wrong_answer.sum())
+    if hit.sum() < FEWEST_HIT or hit.sum() < limit("swapped_both") * either:
         return None
     if hit.mean() >= limit("swapped_rows"):
         return hit
