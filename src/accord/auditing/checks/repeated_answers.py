@@ -177,7 +177,8 @@ def _crossed(columns: list[_Column], own: _Column) -> np.ndarray:
     one, two = (
         mixed(each.code.astype(np.uint64), each.prompt.astype(np.uint64)) for each in (own, other)
     )
-    return np.isin(own.code, other.code) & ~np.isin(one, two)
+    # what stands under many prompts is a stock answer, and may be the worse one under some
+    return np.isin(own.code, other.code) & ~np.isin(one, two) & (own.under < PROMPTS)
 
 
 def _once(found: list[Repeated]) -> list[Repeated]:
