@@ -104,7 +104,9 @@ THRESHOLDS = {
         0.01, "share of one side that is one long answer, a stale one, or another row's"
     ),
     "repeated_several": Threshold(
-        0.05, "share of long answers under two prompts or more, be it different ones"
+        0.05,
+        "share of long answers under two prompts or more, or on the other side under another; refusals"
+        " written from forms are, in 1 % of a sound file",
     ),
     "repeated_short": Threshold(
         0.05, "share of one short answer that is worth a note; a label or a refusal may be right"

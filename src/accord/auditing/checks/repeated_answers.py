@@ -141,8 +141,9 @@ def _of_column(column: _Column, crossed: np.ndarray | None) -> list[Repeated]:
     often &= ~np.isin(column.code, column.code[stale])
     if (one := often & long).any():
         found.append(Repeated("one", column, one))
-    if crossed is not None and _enough(crossed & long & ~one):
-        found.append(Repeated("crossed", column, crossed & long & ~one))
+    crossed = np.zeros_like(long) if crossed is None else crossed & long & ~one
+    if _enough(crossed) and crossed.mean() >= limit("repeated_several"):
+        found.append(Repeated("crossed", column, crossed))
     rest = long & (column.under >= 2) & ~one & (column.across < 0.5)
     rest &= ~np.isin(column.code, column.code[stale])
     if _enough(rest) and rest.mean() >= limit("repeated_several"):
