@@ -105,8 +105,8 @@ THRESHOLDS = {
     ),
     "repeated_several": Threshold(
         0.05,
-        "share of long answers under two prompts or more, or on the other side under another; refusals"
-        " written from forms are, in 1 % of a sound file",
+        "share of long answers under two prompts or more, or on the other side under another;"
+        " refusals written from forms are, in 1 % of a sound file",
     ),
     "repeated_short": Threshold(
         0.05, "share of one short answer that is worth a note; a label or a refusal may be right"
