@@ -15,6 +15,7 @@ from pathlib import Path
 from accord.auditing.causes import Cause
 from accord.auditing.checks import (
     belonging,
+    derived_answers,
     diversity,
     exchanged,
     ids,
@@ -23,7 +24,9 @@ from accord.auditing.checks import (
     labels,
     leakage,
     numbers,
+    repeated_answers,
     shortcuts,
+    swapped,
     two_files,
     words,
     wrecks,
@@ -224,15 +227,21 @@ def audit_dataset(
 def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFinding], Probes | None]:
     """Run every check that needs no model: causes first, then what is left of their symptoms."""
     found, causes = wrecks.wreck_findings(scan)
+    repeated, of_repeated = repeated_answers.repeated_findings(scan, causes)
+    derived, of_derived = derived_answers.derived_findings(scan)
+    causes = [*causes, *of_repeated, *of_derived]
     more, signatures = signature_findings(scan, causes, seed)
     causes = [*causes, *signatures]
     probed = sample_probes and scan.kind != "demonstrations"
     probes = probe(scan, causes, seed) if probed else None
     found += [
+        *repeated,
+        *derived,
         *more,
         *_of_rows(scan),
         *ids.id_findings(scan),
         *mark_findings(scan.tables.marks, scan.at, scan.noun),
+        *swapped.swapped_findings(scan, seed),
         *belonging.belonging_findings(scan, seed),
         *_of_shortcuts(scan, probes, causes),
         *_of_labels(scan, probes, causes),

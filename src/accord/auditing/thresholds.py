@@ -100,6 +100,41 @@ THRESHOLDS = {
     "same_answers": Threshold(
         0.9, "Jaccard similarity of the two answers of a pair: they differ in a few characters"
     ),
+    "repeated_answer": Threshold(
+        0.01, "share of one side that is one long answer, a stale one, or another row's"
+    ),
+    "repeated_several": Threshold(
+        0.05,
+        "share of long answers under two prompts or more, or on the other side under another;"
+        " refusals written from forms are, in 1 % of a sound file",
+    ),
+    "repeated_short": Threshold(
+        0.05, "share of one short answer that is worth a note; a label or a refusal may be right"
+    ),
+    "like_prompts": Threshold(
+        0.75,
+        "chance that two prompts of one answer are more alike than two of different ones, from"
+        " which on it is a stock answer to one question; ½ is chance",
+    ),
+    "derived_answers": Threshold(
+        0.05, "share of pairs whose one answer is the other cut short, or without its marks"
+    ),
+    "swapped_rows": Threshold(
+        0.03, "share of rows, strewn, whose prompt and answer are each judged to be the other"
+    ),
+    "swapped_both": Threshold(
+        0.4,
+        "… and of the rows in which one text is, at least: .55 to .67 where 30 % are exchanged, up"
+        " to .15 in sound files",
+    ),
+    "swapped_asks": Threshold(0.5, "share of such answers that ask, by a question mark or a word"),
+    "swapped_gap": Threshold(0.3, "… and by how much more than the prompts of their rows"),
+    "swapped_whole": Threshold(
+        0.4, "share of answers that ask or order, where all rows may be exchanged"
+    ),
+    "swapped_few": Threshold(
+        0.1, "… share of them that order at least, and of prompts that ask at most"
+    ),
     "near_identical_pairs": Threshold(
         0.05,
         "share of pairs whose answers hardly differ: those that displace likelihood most (Pal et"
