@@ -107,8 +107,9 @@ def _finding(table: MarkTable, kind: str, at: Callable[[int], str]) -> AuditFind
     verdict = grade(share, limit(words.care), limit(words.unfit))
     if verdict == "refused" and rows < limit("marks_rows"):
         verdict = "warning"
-    if verdict == "warning" and rows < FEW_ROWS:
-        verdict = "note"  # one row or two may be a quotation, whatever the share
+    # one row or two may be a quotation, whatever the share; nobody quotes a whole frame twice
+    if verdict == "warning" and rows < (2 if kind == FRAME else FEW_ROWS):
+        verdict = "note"
     told = [
         f"{count:,} of {of:,} {name} ({percent(count / of)})"
         for name, (count, of) in sides.items()

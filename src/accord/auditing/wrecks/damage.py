@@ -13,7 +13,8 @@ from accord.auditing.wrecks.context import Asked
 from accord.auditing.wrecks.whole import Hit
 
 READ = 16_384  # characters that are looked at
-PROBES, PROBE = 16, 16  # probes of a text, and their characters
+# probes of a text, and their characters: one in eight lies in any loop of a fifth of a text
+PROBES, PROBE = 8, 16
 WINDOW = 700  # characters of the longest piece that is looked for
 LEAST_LOOP = 60  # characters of the shortest text with a loop, and of a loop
 TIMES, TIMES_SHORT, SHORT = 4, 10, 16  # repetitions; of a piece of so few characters, more
@@ -70,6 +71,9 @@ INSIDE = re.compile(r"(?<![\w/=&?.:-])[A-Za-z]{1,15}\?[a-z]{1,15}(?![\w=/&?])")
 GLUED = re.compile(
     r"(?<![\w./@\\-])[a-z]{2,20}[.!?:](?:[A-Z][a-z]+(?=[ ,])|\d{1,2}\. [A-Z]|[-*•] [A-Z])"
 )
+# what the costlier ones need: most texts have none
+ASKED_INSIDE = re.compile(r"\?[a-z]")
+UNSPACED = re.compile(r"[.!?:](?:[A-Z][a-z]|\d|[-*•] )")
 LEAST_GLUED, GLUED_SHARE = 2, 0.1  # places, and their share of all ends of sentences
 
 
@@ -80,14 +84,14 @@ def damaged(text: str, asked: Asked) -> Hit | None:
     """
     head = text[:READ]
     places = []
-    if "?" in head:
+    if "?" in head and ASKED_INSIDE.search(head):
         places += [found.start() for found in CONTRACTION.finditer(head)][:2]
         inside = [] if places else [found.start() for found in INSIDE.finditer(head)]
         places += inside if len(inside) > 1 else []
     if "-\n" in head:
         broken = [found.start() for found in HYPHEN.finditer(head)]
         places += broken if len(broken) > 1 else []
-    if not places and "\n" not in head:
+    if not places and "\n" not in head and UNSPACED.search(head):
         glued = [found.start() for found in GLUED.finditer(head)]
         if len(glued) >= max(LEAST_GLUED, GLUED_SHARE * head.count(". ")):
             places = glued
