@@ -11,6 +11,7 @@ from data.about_marks import row_about_marks
 from data.rendered import STYLES, conversation, plain_row
 
 from accord.auditing.checks.marks import WORDS
+from accord.auditing.findings import FEW_ROWS
 from accord.auditing.run import audit
 from accord.auditing.tables.marks import BITS, MarkTable
 from accord.auditing.thresholds import limit
@@ -65,7 +66,8 @@ def test_end_tokens_are_counted_by_side(sides, share, tmp_path):
     assert found.evidence["gap"] == (share if len(sides) == 1 else 0)
     one_sided = len(sides) == 1 and share >= limit("marks_gap")
     assert ("shortcut" in found.why) == one_sided == found.title.endswith(", on one side")
-    assert found.verdict == ("refused" if share > 0.01 else "warning")
+    few = share * ROWS < FEW_ROWS
+    assert found.verdict == ("note" if few else "refused" if share > 0.01 else "warning")
 
 
 def test_no_row_and_no_mark_is_one_line_that_is_ok(tmp_path):
@@ -85,7 +87,7 @@ def test_two_rows_make_no_file_unfit(tmp_path):
     """Two of ten are 20 %, and may be two quotations."""
     rng = random.Random(2)
     rows = [plain_row(rng) for _ in range(10)]
-    for count, verdict in ((2, "warning"), (3, "refused")):
+    for count, verdict in ((2, "note"), (3, "refused")):
         for row in rows[:count]:
             row["chosen"] = row["chosen"].removesuffix("</s>") + "</s>"
         found = audit(write(tmp_path / f"{count}.jsonl", rows), sample=0)

@@ -66,9 +66,11 @@ def _holds(signature: dict, check: str, text: str) -> bool | None:
         return None
     if check == "shortcuts.beginning":
         return text.startswith(signature["shown"])
-    return text.rstrip().endswith(signature["shown"]) if check == "shortcuts.ending" else (
-        signature["shown"] in text
-    )  # fmt: skip
+    return (
+        text.rstrip().endswith(signature["shown"])
+        if check == "shortcuts.ending"
+        else (signature["shown"] in text)
+    )
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)
@@ -177,11 +179,22 @@ def test_codes_are_no_stamps(tmp_path):
 @pytest.mark.parametrize(
     ("token", "level"),
     [
-        ("7", "0"), ("2024", "0"), ("12th", "0"), ("5pm", "0"), ("01T12", "0"), ("00Z", "0"),
-        ("20240101T120000Z", "0"), ("30s", "0"), ("4a901487", "a0"), ("U3VyZSwg", "a0"),
-        ("2C", "a0"), ("v2", "a0"), ("May", "Month"), ("word", "word"),
+        ("7", "0"),
+        ("2024", "0"),
+        ("12th", "0"),
+        ("5pm", "0"),
+        ("01T12", "0"),
+        ("00Z", "0"),
+        ("20240101T120000Z", "0"),
+        ("30s", "0"),
+        ("4a901487", "a0"),
+        ("U3VyZSwg", "a0"),
+        ("2C", "a0"),
+        ("v2", "a0"),
+        ("May", "Month"),
+        ("word", "word"),
     ],
-)  # fmt: skip
+)
 def test_numbers_and_codes(token, level):
     assert mapped(token, "digits") == level
 
@@ -189,11 +202,19 @@ def test_numbers_and_codes(token, level):
 @pytest.mark.parametrize(
     ("text", "stamp"),
     [
-        ("[2024-04-24 18:55:40]", True), ("2024-01-01T12:00:00Z", True), ("1.2.2024", True),
-        ("May 3", True), ("12:30:01", True), ("[1][2][3]", False), ("1 2 3 4", False),
-        ("%20%28%29-20-30-40", False), ("May", False), ("3 - 4", False), ("10:30", False),
+        ("[2024-04-24 18:55:40]", True),
+        ("2024-01-01T12:00:00Z", True),
+        ("1.2.2024", True),
+        ("May 3", True),
+        ("12:30:01", True),
+        ("[1][2][3]", False),
+        ("1 2 3 4", False),
+        ("%20%28%29-20-30-40", False),
+        ("May", False),
+        ("3 - 4", False),
+        ("10:30", False),
     ],
-)  # fmt: skip
+)
 def test_dates_have_their_marks(text, stamp):
     found = tokens(text, "digits")
     assert is_stamp(found) is stamp
@@ -236,13 +257,17 @@ def test_a_tag_at_an_end_is_no_block(tmp_path):
 
 
 def test_none_and_one_and_many(tmp_path):
-    for others, says in ((0, "none of the rejected ones"), (1, "1 rejected one ("),
-                         (2, "2 rejected ones (")):  # fmt: skip
+    for others, says in (
+        (0, "none of the rejected ones"),
+        (1, "1 rejected one ("),
+        (2, "2 rejected ones ("),
+    ):
         rows = [
-            row | {"chosen": "(A) " + row["chosen"]}
+            row
+            | {"chosen": "(A) " + row["chosen"]}
             | ({"rejected": "(A) " + row["rejected"]} if at < others else {})
             for at, row in enumerate(clean(200))
-        ]  # fmt: skip
+        ]
         found, _ = signatures.signature_findings(_scan(tmp_path, rows), [], 0)
         assert f", and {says}" in found[0].says
 

@@ -60,7 +60,7 @@ def test_every_kind_is_named_by_side(name, share, tmp_path):
 def test_most_of_a_side_is_unfit_or_a_warning(name, tmp_path):
     rows = wreck(pairs(60), name, 1.0, ("chosen",))
     verdict = findings(tmp_path, rows)[name].verdict
-    parts = ("html", "escaped", "watermark", "homoglyphs", "cut", "invisible", "json", "mojibake")
+    parts = "html escaped watermark homoglyphs cut invisible json mojibake loop damaged".split()
     assert verdict == "refused" or (name in parts and verdict == "warning")
 
 
@@ -273,6 +273,15 @@ def test_no_mend_changes_a_clean_file(name):
         ),
         ("json", '{"answer": "It is so."}', "It is so."),
         ("json", '["{\\"text\\": \\"So.\\"}"]', "So."),
+        ("json", '{"id": 3, "response": "So.", "finish_reason": "stop"}', "So."),
+        ("json", "b'It\\xe2\\x80\\x99s so.'", "It’s so."),
+        ("json", "['It is so.']", "It is so."),
+        (
+            "invisible",
+            "It is $\x08oxed{3}$, \x0crac{1}{2} and \x07lpha.",
+            "It is $\\boxed{3}$, \\frac{1}{2} and \\alpha.",
+        ),
+        ("watermark", "A\xa0b,\xa0c.\xa0Then\xa03\xa0d", "A b, c. Then 3 d"),
         ("invisible", "It\u200b is\ufeff.", "It is."),
         ("homoglyphs", "The pаssword", "The password"),
         ("watermark", "A\u2004b\u2004cd\u2004e\u2004f", "A b cd e f"),
@@ -353,6 +362,82 @@ def test_an_unknown_mend_is_refused(tmp_path):
         cleaned(tmp_path, pairs(20), mend=("htm",))
     with pytest.raises(UsageError, match="are options of --fix"):
         audit(write(tmp_path / "b.jsonl", pairs(20)), options=Options(mend=("html",)))
+
+
+# ---------------------------------------------------------------- what a stranger found
+
+
+def test_loops_by_hand():
+    sentence = "It is the river that I love."
+    assert kinds_of("Well. " + f"{sentence} " * 4) == {"loop": True}
+    assert not kinds_of("Well. " + f"{sentence} " * 3), "three times may be a figure"
+    assert kinds_of("So. " + "the " * 20) == {"loop": True} and not kinds_of("So. " + "the " * 9)
+    assert kinds_of(f"{prose(random.Random(3), 12)} {sentence * 12}") == {"loop": True}
+    assert not kinds_of(f"{sentence} " * 9, Asked("Repeat a sentence nine times."))
+    assert not kinds_of("```\n" + "print it now\n" * 9 + "```")
+    assert kinds_of("我喜欢这条河流，它很美丽也很长。" * 6) == {"loop": True}
+
+
+def test_damage_by_hand():
+    assert kinds_of("I don?t know.") == {"damaged": True} and not kinds_of("Do you?T is so.")
+    assert kinds_of("An exam-\nple of a gar-\nden.") == {"damaged": True}
+    assert not kinds_of("A well-\nknown river."), "one may be meant"
+    assert kinds_of("So it is.Then it was a river.After that it went.") == {"damaged": True}
+    assert not kinds_of("I don?t know.", Asked("Write a Python function."))
+
+
+def test_an_api_s_json_is_no_moderation_notice():
+    text = '{"id": 1, "response": "The river was blocked by a filter.", "finish_reason": "stop"}'
+    assert kinds_of(text) == {"json": True}
+    cut = '{"response": "", "finish_reason": "content_filter"}'
+    assert kinds_of(cut)["moderation"]
+    assert "moderation" not in kinds_of("As a responsible AI assistant, I like rivers.")
+
+
+def test_notices_in_other_languages_count_where_they_are_repeated(tmp_path):
+    rows = pairs(100)
+    for row in rows[:8]:
+        row["chosen"] = "Die Antwort wurde aus Sicherheitsgründen entfernt."
+    assert findings(tmp_path, rows)["moderation"].evidence["rows"] == 8
+
+
+def test_answers_that_say_nothing_are_shown_each(tmp_path):
+    rows = pairs(100)
+    for at, row in enumerate(rows[:12]):
+        row["rejected"] = ["-", "...", "OK", "?"][at % 4]
+    found = findings(tmp_path, rows)["sentinel"]
+    assert found.evidence["rows"] == 12
+    assert all(f'"{piece}"' in found.says for piece in ("-", "...", "OK"))
+
+
+@pytest.mark.parametrize(("one", "two", "alone"), [(36, 30, False), (36, 18, True)])
+def test_both_sides_nearly_alike_give_no_label_away(one, two, alone, tmp_path):
+    rows = pairs(100)
+    for row in rows[:one]:
+        row["chosen"] += " I don&#39;t know."
+    for row in rows[:two]:
+        row["rejected"] += " I don&#39;t know."
+    found = findings(tmp_path, rows)["html"]
+    assert found.verdict == "warning" and ("gives the label away" in found.says) is alone
+
+
+def test_a_mend_is_offered_for_the_rows_that_it_mends(tmp_path):
+    rows = pairs(60)
+    for row in rows[:10]:
+        row["chosen"] = f"I don\ufffdt know. {row['chosen']}"
+    found = findings(tmp_path, rows)["mojibake"]
+    assert found.command == "--fix OUT --drop mojibake" and "mends none" in found.remedy
+    for row in rows[10:13]:
+        row["chosen"] = f"It is a cafÃ©. {row['chosen']}"
+    found = findings(tmp_path, rows)["mojibake"]
+    assert found.command == "--fix OUT --mend mojibake" and "mends 3 of 13 rows" in found.remedy
+
+
+def test_names_under_letters_are_no_cuts():
+    for text in ("So.\n\nBest regards,\nLi Wei", "So.\n\n— Kate, Support Team", "So.\nThe Team"):
+        assert edges(text)[0] & 1 == 0
+    for text in ("So.\nthe te", "- One\n- Par", "It is.\n\nThen the riv", "Li Wei"):
+        assert edges(text)[0] & 1 == 1
 
 
 # ---------------------------------------------------------------- real sets

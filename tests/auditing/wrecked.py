@@ -223,6 +223,56 @@ def _options(rng: random.Random, i: int) -> tuple[str, str]:
     )
 
 
+def _lists(rng: random.Random, i: int) -> tuple[str, str]:
+    items = [f"- The {rng.choice(NOUNS)} of {rng.choice(NAMES)} is well-" for _ in range(6)]
+    return f"List {i} things", "\n".join(f"{item}known." for item in items)
+
+
+def _grids(rng: random.Random, i: int) -> tuple[str, str]:
+    line = rng.choice(["| yes | yes | no |", "x x x x x", "0 0 1 0", "Yes\tNo\tYes"])
+    return f"Draw the grid of case {i}", f"{rng.choice(NOUNS)} {i}\n" + f"{line}\n" * 9
+
+
+def _songs(rng: random.Random, i: int) -> tuple[str, str]:
+    line = f"Oh {rng.choice(NOUNS)}, my {rng.choice(NOUNS)}"
+    return f"Write a song, number {i}.", f"{prose(rng, 1)}\n" + f"{line},\n" * 5 + "la la la la la."
+
+
+def _refrains(rng: random.Random, i: int) -> tuple[str, str]:
+    last = f"And so the {rng.choice(NOUNS)} goes on, my friend."
+    return f"Say {i} in verse", "\n\n".join(f"{prose(rng, 1)}\n{last}" for _ in range(5))
+
+
+def _laughs(rng: random.Random, i: int) -> tuple[str, str]:
+    return f"Is joke {i} good?", f"Ha ha ha ha ha ha! No no no, very very {rng.choice(NOUNS)} {i}!"
+
+
+def _regexes(rng: random.Random, i: int) -> tuple[str, str]:
+    return (
+        f"Which spelling is right in case {i}",
+        f"See example.com/watch?v=a{i}, is it colou?r or {rng.choice(NOUNS)}? Really?Yes, Mr.Smith"
+        f" of Node.Js and System.Out wrote it. {prose(rng, 2)}",
+    )
+
+
+def _han_again(rng: random.Random, i: int) -> tuple[str, str]:
+    sign = rng.choice("哈呵啊嗯")
+    return (
+        f"讲个笑话，第{i}个",
+        f"{sign * 12}，第{i}个人说：{''.join(rng.sample('天地玄黄宇宙洪荒日月', 8))}。",
+    )
+
+
+def _signed(rng: random.Random, i: int) -> tuple[str, str]:
+    return (
+        f"Answer complaint {i} of a customer.",
+        f"{prose(rng, 2)}\n\n"
+        + rng.choice(
+            ["Best regards,\nLi Wei", "— Kate, Support Team", "The ACME Team", "Yours,\nTo"]
+        ),
+    )
+
+
 def _prose(rng: random.Random, i: int) -> tuple[str, str]:
     return f"Tell me of {rng.choice(NOUNS)} {i}.", prose(rng, rng.randint(1, 6))
 
@@ -280,6 +330,21 @@ def _misread(rng: random.Random, text: str) -> str:
     return said.encode("utf-8").decode("latin-1" if rng.random() < 0.5 else "cp1252", "replace")
 
 
+def _again(rng: random.Random, text: str) -> str:
+    if rng.random() < 0.5:
+        return "the the the " * 20
+    return (text.partition(". ")[0].rstrip(".") + ". ") * rng.randint(5, 12)
+
+
+def _lost(rng: random.Random, text: str) -> str:
+    kind = rng.randrange(3)
+    if kind == 0:
+        return f"I don?t know that it?s so. {text}"
+    if kind == 1:
+        return f"{text} The exam-\nple of a gar-\nden is here."
+    return f"{text} It is the garden.Then came the river.After that all went."
+
+
 def _of(*texts: str) -> Callable[[random.Random, str], str]:
     return lambda rng, text: rng.choice(texts)
 
@@ -311,6 +376,8 @@ WRECKS: dict[str, Callable[[random.Random, str], str]] = {
     "watermark": _bits,
     "homoglyphs": _alike,
     "cut": lambda rng, text: text[:60],
+    "loop": lambda rng, text: text + " " + _again(rng, text),
+    "damaged": lambda rng, text: _lost(rng, text),
 }
 
 

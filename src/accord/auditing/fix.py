@@ -83,6 +83,8 @@ WRECKS = {
     "escaped": "escapes written out",
     "watermark": "a pattern of odd characters",
     "homoglyphs": "letters of another script",
+    "loop": "one piece again and again",
+    "damaged": "damaged on the way",
     "cut": "cut short",
 }
 

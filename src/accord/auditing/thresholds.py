@@ -336,6 +336,9 @@ THRESHOLDS = {
     "wreck_gap_rows": Threshold(
         8, "rows on one side alone that chance puts there once in 2^7 files"
     ),
+    "one_sided": Threshold(
+        2.0, "share of one side as a multiple of the other's: 35 % beside 31 % gives no label away"
+    ),
     "wreck_usual": Threshold(
         0.002, "share of one side with one kind in a sound file; .04 to .3 % in published sets"
     ),

@@ -90,7 +90,7 @@ def _prompts(scan: Scan, rows: np.ndarray) -> np.ndarray:
     prompts, only equal prompts belong together.
     """
     groups = scan.groups[rows]
-    if 2 * np.unique(groups, return_counts=True)[1].max() > len(rows):
+    if len(rows) and 2 * np.unique(groups, return_counts=True)[1].max() > len(rows):
         return np.unique(scan.questions[rows], return_inverse=True)[1]
     return groups
 

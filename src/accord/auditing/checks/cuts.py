@@ -53,6 +53,8 @@ def find_cuts(scan: Scan) -> Cuts:
     ends, last = table.shaped(table.ends), table.shaped(table.last)
     long = table.shaped(table.words) >= LEAST_WORDS
     stops = (ends & (OPEN | DOTS)) > 0
+    # what ends inside a loop is named by the loop
+    stops &= ~table.mark("loop", scan.questions, 1)
     inside = long & stops & (np.isin(last, fragments) | np.isin(last, never_last))
     marked = (ends & MARKED) > 0
     rows, piles = inside | marked, []

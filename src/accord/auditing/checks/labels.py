@@ -293,6 +293,9 @@ def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
     middle = (low + high) / 2
     bad = rows[(scan.scores[rows, 0] < middle) & (scan.scores[rows, 1] < middle)]
     share = len(bad) / len(rows)
+    leaves = int((~(scan.scores[:, 0] < middle)).sum())
+    # a rule that leaves less than half of a file out of a scale that was guessed is no advice
+    offered = len(bad) > 0 and 2 * leaves >= len(scan)
     return AuditFinding(
         "labels.both_bad",
         # a note: of the scale's middle the file says nothing
@@ -300,13 +303,18 @@ def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
         f"{out_of(len(bad), len(rows), 'scored pairs')} have both answers in the lower half of the"
         f" scale ({low:g} to {high:g})",
         {"count": len(bad), "share": share, "scale": [low, high]},
-        "filter on the absolute score of the chosen answer" if len(bad) else "",
+        (
+            f"filter on the absolute score of the chosen answer: from {middle:g} on,"
+            f" {leaves:,} of {len(scan):,} rows stay"
+            if len(bad)
+            else ""
+        ),
         title="Both answers poor",
         why=(
             "A relative objective makes the less poor answer likelier: quality can fall while"
             " accuracy rises."
         ),
-        command=f"--fix OUT --min-chosen-score {middle:g}" if len(bad) else "",
+        command=f"--fix OUT --min-chosen-score {middle:g}" if offered else "",
         harm=share,
         places=places(scan, bad, lambda row: _scores(scan, row)),
     )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from accord.auditing.findings import AuditFinding, Place, grade, percent
+from accord.auditing.findings import FEW_ROWS, AuditFinding, Place, grade, percent
 from accord.auditing.tables.marks import BITS, SHOWN, MarkTable
 from accord.auditing.thresholds import limit
 from accord.data.foreign_marks import ENDED, FRAME, INCLUDED, KINDS, NEXT_TURN, REPEATED
@@ -107,8 +107,9 @@ def _finding(table: MarkTable, kind: str, at: Callable[[int], str]) -> AuditFind
     verdict = grade(share, limit(words.care), limit(words.unfit))
     if verdict == "refused" and rows < limit("marks_rows"):
         verdict = "warning"
-    if verdict == "warning" and rows == 1:
-        verdict = "note"  # one row may be a quotation, whatever its share
+    # one row or two may be a quotation, whatever the share; nobody quotes a whole frame twice
+    if verdict == "warning" and rows < (2 if kind == FRAME else FEW_ROWS):
+        verdict = "note"
     told = [
         f"{count:,} of {of:,} {name} ({percent(count / of)})"
         for name, (count, of) in sides.items()
@@ -116,7 +117,12 @@ def _finding(table: MarkTable, kind: str, at: Callable[[int], str]) -> AuditFind
     ]
     answers = [shares[name] for name in shares if name != "prompts"]
     gap = max(answers) - min(answers) if len(answers) == 2 else 0.0
-    one_sided = gap >= limit("marks_gap") and rows >= limit("marks_rows")
+    one_sided = (
+        len(answers) == 2
+        and gap >= limit("marks_gap")
+        and rows >= limit("marks_rows")
+        and max(answers) >= limit("one_sided") * min(answers)
+    )
     says = f"{', '.join(told)} {words.what}"
     families = table.families.get(kind, Counter())
     if families:

@@ -35,6 +35,8 @@ WHY = {
     "json": "The model learns to wrap its answers, and the marks around them are scored.",
     "watermark": "A pattern that one source leaves is learnt before anything else.",
     "homoglyphs": "Words in foreign letters are other tokens: they teach nothing about the words.",
+    "loop": "The model learns not to stop: a loop is many equal tokens, all of them scored.",
+    "damaged": "What was lost on the way is learnt as if it were the language's spelling.",
     CUT: "The model learns to stop in the middle, since an end token follows the cut.",
 }
 TITLES = {name: kind.title for name, kind in KINDS.items()} | {CUT: "Texts cut short"}
@@ -131,7 +133,14 @@ def _verdict(
         return "refused"
     if share >= limit("wreck"):
         return "warning"
-    return "warning" if gap >= limit("wreck_gap") and count >= limit("wreck_gap_rows") else "note"
+    alone = gap >= limit("wreck_gap") and _much_more(sides)
+    return "warning" if alone and count >= limit("wreck_gap_rows") else "note"
+
+
+def _much_more(sides: dict[str, tuple[int, int]]) -> bool:
+    """Return True if one side of the answers has a kind several times as often as the other."""
+    shares = [n / of if of else 0.0 for side, (n, of) in sides.items() if side != "prompts"]
+    return len(shares) == 2 and max(shares) >= limit("one_sided") * min(shares)
 
 
 def _beyond_chance(count: int, of: int) -> bool:
@@ -154,6 +163,9 @@ def _finding(scan: Scan, name: str, marked: np.ndarray, cuts: Cuts | None) -> Au
     verdict = _verdict(name, sides, share, gap, cuts)
     if cuts is not None and verdict == "note" and not cuts.piles:
         return None  # honest texts end so now and then, and the words are learnt, not known
+    command, remedy = _command(scan, name, marked)
+    if verdict == "note" and name == "html" and "--mend" not in command:
+        return None  # a few tags that no page's escaping left: texts about markup resemble these
     told = [f"{n:,} of {of:,} {side} ({percent(n / of)})" for side, (n, of) in sides.items() if n]
     says = f"{', '.join(told)} {WHAT[name]}"
     if name in ("sentinel", "error", "moderation", "placeholder"):
@@ -164,12 +176,10 @@ def _finding(scan: Scan, name: str, marked: np.ndarray, cuts: Cuts | None) -> Au
         says += f": {texts:,} {side} stop at {length:,} {unit}"
     why = WHY[name]
     least_gap = limit("cut" if cuts is not None else "wreck_gap")
-    one_sided = gap >= least_gap and verdict != "note"
+    one_sided = gap >= least_gap and _much_more(sides) and verdict != "note"
     if one_sided:
         says += "; mostly on one side, so that it gives the label away"
         why += " On one side only, it tells the sides apart by itself: a shortcut."
-    everything = bool(marked.any(axis=1).all())
-    rule = f"--mend {name}" if name in MENDS else "" if everything else f"--drop {name}"
     return AuditFinding(
         f"wrecks.{name}",
         verdict,
@@ -181,13 +191,53 @@ def _finding(scan: Scan, name: str, marked: np.ndarray, cuts: Cuts | None) -> Au
             "gap": gap,
             **({"piles": [list(pile) for pile in cuts.piles]} if cuts is not None else {}),
         },
-        MENDED if name in MENDS else REMEDY,
+        remedy,
         title=TITLES[name] + (", on one side" if one_sided else ""),
         why=why,
-        command=f"--fix OUT {rule}" if rule else "",
+        command=command,
         harm=share + gap,
         places=tuple(_places(scan, name, marked)),
     )
+
+
+def _command(scan: Scan, name: str, marked: np.ndarray) -> tuple[str, str]:
+    """Return the command that changes rows with this kind, and the advice with its number."""
+    rows = np.asarray(marked.any(axis=1))
+    count = int(rows.sum())
+    drop = "" if rows.all() else f"--fix OUT --drop {name}"
+    if name not in MENDS:
+        return drop, REMEDY
+    known, mended = _mendable(scan, name, rows)
+    if not mended:
+        return drop, f"{REMEDY}; --mend {name} mends none of them" if known else REMEDY
+    where = "" if known == count else " of the sample"
+    command = f"--fix OUT --mend {name}"
+    if mended == known:
+        return command, f"{MENDED}: --mend {name} mends {_rows(known)}{where}"
+    others = f"; --drop {name} leaves the others out as well" if drop else ""
+    return command, f"{MENDED}: --mend {name} mends {mended:,} of {_rows(known)}{where}{others}"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" + ("" if count == 1 else "s")
+
+
+def _mendable(scan: Scan, name: str, rows: np.ndarray) -> tuple[int, int]:
+    """Return how many marked rows of the sample there are, and how many lose their sign."""
+    known = mended = 0
+    for sampled in scan.sample:
+        if not rows[sampled.row]:
+            continue
+        known += 1
+        whole = Asked("\n".join(turn.content for turn in sampled.example.prompt))
+        texts = [(turn.content, Asked(turn.content)) for turn in sampled.example.prompt]
+        texts += [(text, whole) for text in sampled.example.completions]
+        after = [mend_text(text, name, asked) for text, asked in texts]
+        changed = any(new != old for new, (old, _) in zip(after, texts, strict=True))
+        mended += changed and not any(
+            KINDS[name].find(new, asked) for new, (_, asked) in zip(after, texts, strict=True)
+        )
+    return known, mended
 
 
 def _commonest(scan: Scan, name: str) -> str:
@@ -195,13 +245,14 @@ def _commonest(scan: Scan, name: str) -> str:
     table = scan.tables.wrecks
     pieces: Counter[str] = Counter()
     for texts, form in table.repeated(name, scan.questions, int(limit("wreck_repeats"))):
-        for _, piece in table.forms.get(form, [])[:1]:
-            pieces[piece] += len(texts)
+        shown_of = table.forms.get(form, [])[: None if form[2] == 0 else 1]
+        for _, piece in shown_of:  # texts without letters have one form: "-", "...", "?"
+            pieces[piece] += len(texts) // len(shown_of)
     for (kind, _), places in table.first.items():
         if kind == name:
             pieces.update(piece for _, piece in places)
     return (
-        ", such as " + ", ".join(f'"{p[:40]}"' for p, _ in pieces.most_common(2)) if pieces else ""
+        ", such as " + ", ".join(f'"{p[:40]}"' for p, _ in pieces.most_common(3)) if pieces else ""
     )
 
 

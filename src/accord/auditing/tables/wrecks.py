@@ -20,6 +20,8 @@ from accord.errors import printable, shorten
 from accord.types import Example
 
 SHOWN = 3  # places of each kind and column
+SIGNATURE = 5  # words of a name under a letter
+JOINING = frozenset("of the and & my from for at de van von der la le y und".split())
 SHOWN_PIECE = 80  # characters of a place
 FORMS = 10_000  # different weak texts whose places are kept
 
@@ -150,12 +152,23 @@ def edges(text: str) -> tuple[int, int]:
     if plain.endswith("...") or len(plain) < len(tail):
         bits |= DOTS
         plain = plain.rstrip(".").rstrip()
-    if plain and (plain[-1].isalpha() or plain[-1] in ",-–—(/&"):
+    if plain and (plain[-1].isalpha() or plain[-1] in ",-–—(/&") and not _signed(plain):
         bits |= OPEN
     begin = text[:1]
     if begin and (begin.islower() or begin in ",.;:)]}?!%"):
         bits |= ODD_START
     return bits, _last_word(plain[-60:])
+
+
+def _signed(tail: str) -> bool:
+    """Return True if the last line is a name under a letter: "Li Wei", "— Kate, Support Team"."""
+    above, line_end, line = tail.rpartition("\n")
+    words = line.strip(" \t-–—*_,").split()
+    if not line_end or not 0 < len(words) <= SIGNATURE or line.lstrip()[:1] in ("#", "|", ">"):
+        return False
+    if line.lstrip().startswith(("- ", "* ", "**")) or not above.strip():
+        return False  # an item of a list, or a heading
+    return all(word[:1].isupper() or (at > 0 and word in JOINING) for at, word in enumerate(words))
 
 
 def _last_word(text: str) -> int:

@@ -2,6 +2,6 @@
 
 sentinels · errors · moderation · placeholders: a whole answer that a program wrote (`whole.py`,
 `placeholders.py`). escapes of a page, of JSON, of a wrong code page (`encoded.py`, `mojibake.py`);
-characters that nobody sees or that look like others (`characters.py`). What the prompt asks for is
-no wreck (`context.py`). `kinds.py` has them all in one table.
+characters that nobody sees or that look like others (`characters.py`); loops and lost marks
+(`damage.py`). What the prompt asks for is no wreck (`context.py`). `kinds.py` has all in one table.
 """

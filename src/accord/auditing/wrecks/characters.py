@@ -134,11 +134,19 @@ def watermark(text: str, asked: Asked) -> Hit | None:
     if places and not is_blank(text) and _pattern(head, places):
         return Hit(head[max(0, places[0] - 15) : places[0] + 45])
     blanks = [f.start() for f in ODD_BLANK.finditer(head) if _between_letters(head, f.start())]
+    if blanks and _all_hard(head):
+        return Hit(head[max(0, blanks[0] - 15) : blanks[0] + 45])
     if len(blanks) >= REGULAR:
         rare = [at for at in blanks if head[at] not in "\u00a0\u202f\u3000"]
         if len(rare) >= REGULAR or (len(blanks) > REGULAR and _regular(head, blanks)):
             return Hit(head[max(0, blanks[0] - 15) : blanks[0] + 45])
     return None
+
+
+def _all_hard(text: str) -> bool:
+    """Return True if most blanks of a text are no-break blanks, in a script that has none so."""
+    hard = text.count("\u00a0")
+    return hard > REGULAR and hard > 2 * text.count(" ") and len(text) < 40 * hard
 
 
 def _between_letters(text: str, at: int) -> bool:
@@ -168,8 +176,18 @@ def _regular(text: str, places: list[int]) -> bool:
     )
 
 
+BROKEN_BY = {"\x07": "\\a", "\x08": "\\b", "\x0b": "\\v", "\x0c": "\\f"}
+BROKEN_LATEX = re.compile(  # the rest of \alpha, \boxed, \vec, \frac and their like
+    "\x07(?=lpha|ngle|pprox|st|rc)|\x08(?=oxed|ar|eta|egin|inom|mod|ig|igl|igr|ullet|oldsymbol|f|ot)"
+    "|\x0b(?=ec|ar|dots|ert)|\x0c(?=rac|lat|orall|box|ootnote|loor)"
+)
+
+
 def mend_unseen(text: str) -> str:
     """Take the unseen characters out that have no right to be there; rare blanks become blanks."""
+    if any(c in text for c in BROKEN_BY):
+        # a backslash read as an escape: its letter comes back before anything is taken out
+        text = BROKEN_LATEX.sub(lambda found: BROKEN_BY[found.group()], text)
     for _ in range(4):  # what stood beside a character that goes may lose its right
         places = set(unseen(text))
         if not places:
@@ -180,6 +198,8 @@ def mend_unseen(text: str) -> str:
 
 def mend_blanks(text: str) -> str:
     """Take a pattern of unseen characters out, and turn rare blanks into blanks."""
+    if _all_hard(text):
+        text = text.replace("\u00a0", " ")
     return BLANKS.sub(" ", mend_unseen(text))
 
 

@@ -6,9 +6,11 @@ is gone, so that mending twice is mending once.
 
 from __future__ import annotations
 
+import ast
 import html
 import json
 import re
+import warnings
 
 from accord.auditing.wrecks.context import Asked
 from accord.auditing.wrecks.whole import Hit, weak
@@ -191,7 +193,13 @@ KEYS = frozenset(
     " prompt question role instruction input reply assistant conversation choices generations"
     " solution body".split()
 )
+# what an API writes beside its answer
+BESIDE = frozenset(
+    "id object model created finish_reason finishreason stop_reason stop usage index logprobs role"
+    " type status system_fingerprint refusal latency tokens seed timestamp request_id".split()
+)
 BYTES = re.compile(r"\Ab(['\"])[^\0]*\1\Z")
+LISTED = re.compile(r"\A\['[^\0]*'\]\Z")
 
 
 def doubled_json(text: str, asked: Asked) -> Hit | None:
@@ -201,6 +209,8 @@ def doubled_json(text: str, asked: Asked) -> Hit | None:
     plain = text.strip()
     if BYTES.match(plain):
         return None if asked.code else Hit(plain)
+    if LISTED.match(plain):
+        return Hit(plain) if _literal_text(plain) is not None and not asked.json else None
     if plain[0] == '"' == plain[-1]:
         inner = _parsed(plain)
         if isinstance(inner, str) and inner != plain[1:-1]:
@@ -220,6 +230,21 @@ def _parsed(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _literal_text(text: str) -> str | None:
+    """Return the text that Python wrote as bytes, or as a list of one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else None
 
 
 def _has_keys(text: str) -> bool:
@@ -242,7 +267,7 @@ def _inner(text: str) -> str | None:
     if not isinstance(value, dict):
         return None
     texts = [each for key, each in value.items() if str(key).lower() in KEYS - {"role"}]
-    others = {str(key).lower() for key in value} - KEYS
+    others = {str(key).lower() for key in value} - KEYS - BESIDE
     return texts[0] if len(texts) == 1 and isinstance(texts[0], str) and not others else None
 
 
@@ -253,6 +278,8 @@ def mend_json(text: str) -> str:
         if len(plain) > 1 and plain[0] == '"' == plain[-1]:
             inner = _parsed(plain)
             inner = inner if isinstance(inner, str) else None
+        elif BYTES.match(plain) or LISTED.match(plain):
+            inner = _literal_text(plain)
         else:
             inner = _inner(plain) if plain[:1] in ("{", "[") else None
         if inner is None or not inner.strip():

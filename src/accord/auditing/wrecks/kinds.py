@@ -15,6 +15,7 @@ from accord.auditing.wrecks.characters import (
     watermark,
 )
 from accord.auditing.wrecks.context import Asked
+from accord.auditing.wrecks.damage import damaged, loop
 from accord.auditing.wrecks.encoded import (
     doubled_json,
     escapes,
@@ -71,8 +72,18 @@ PARTS = {
         "hold words with letters of another script",
         mend_homoglyphs,
     ),
+    "loop": Kind(loop, "One piece again and again", "say one piece again and again"),
+    "damaged": Kind(
+        damaged,
+        "Damaged on the way",
+        "lost marks, blanks or line ends on the way (don?t, exam-⏎ple, end.Next)",
+    ),
 }
-HIDES = {"json": ("escaped",), "mojibake": ("invisible", "watermark", "homoglyphs")}
+HIDES = {
+    "json": ("escaped",),
+    "mojibake": ("invisible", "watermark", "homoglyphs"),
+    "loop": ("damaged",),
+}
 KINDS = WHOLE | PARTS
 BITS = {name: 1 << at for at, name in enumerate(KINDS)}
 
@@ -96,7 +107,7 @@ def find_wrecks(text: str, asked: Asked) -> Iterator[tuple[str, Hit]]:
             yield name, hit
 
 
-MENDS = tuple(PARTS)  # every kind that is a part of a text can be mended
+MENDS = tuple(name for name, kind in PARTS.items() if kind.mend is not None)
 
 
 def mend_text(text: str, name: str, asked: Asked) -> str:

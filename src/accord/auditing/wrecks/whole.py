@@ -65,6 +65,8 @@ def sentinel(text: str, asked: Asked) -> Hit | None:
     bare = core.strip("[]{}<>\"' ,")
     if not sure and bare in SURE and bare != core:
         sure = True
+    if core in ("ok", "okay", "k") and asked.prompt is not text and not asked.has_word(core):
+        return Hit(text, False)  # says nothing; adds up with dots and dashes
     if sure or core in WEAK or bare in WEAK:
         word = bare or core or plain
         if asked.prompt is not text and (
@@ -206,7 +208,6 @@ MODERATION_QUICK = (
     "guidelines",
     "restricted",
     "disallowed",
-    "finish_reason",
     "unsafe",
 )
 THING = (
@@ -227,7 +228,9 @@ MODERATION_SURE = tuple(
         r"content[ _-]?filter(?:ed|ing|s)?\b|content management polic|prohibited[_ ]content"
         r"|content[ _-]moderation",
         r"(?:moderation|safety) (?:system|layer|filter|endpoint|classifier|api|guard)s?\b",
-        r"responsible ai|finish_?reason|block_?reason|\[(?:content )?moderat\w+\]",
+        r"responsible ai (?:polic|content|filter|guard|system|layer|standard|practice)"
+        r"|block_?reason|finish_?reason\W{1,6}(?:content_?filter|safety|blocked)"
+        r"|\[(?:content )?moderat\w+\]",
         rf"\[\W*(?:this |the |your )?(?:{THING} )?(?:\w+ )?{DONE}[^\]\n]{{0,100}}\]",
     )
 )
@@ -239,6 +242,20 @@ MODERATION_WEAK = tuple(
         r"flagged (?:as|by|for)|unsafe|guardrail|trust (?:&|and) safety|disallowed",
     )
 )
+# notices in other languages: they count where one text answers several prompts
+FOREIGN_NOTICE = 200  # characters
+FOREIGN = tuple(
+    "sicherheitsgründen|inhaltsfilter|wurde gefiltert|wurde entfernt|wurde blockiert|gesperrt"
+    "|richtlinien|filtré|supprimé|bloqué|modération|eliminad|filtrad|bloquead|moderación|moderação"
+    "|rimosso|bloccat|filtrato|удален|удалён|заблокирован|отфильтрован|модерац|已被屏蔽|已被过滤"
+    "|已删除|内容审核|违反|敏感内容|フィルタ|削除されました|ブロックされ"
+    "|삭제되었|차단되었|تم حذف|تم حظر"
+    "|usunięt|zablokowan|verwijderd|geblokkeerd|engellendi|kaldırıldı".split("|")
+)
+ENVELOPE = re.compile(
+    r"\A\s*\{[^\0]{0,400}?\"(?:response|text|content|answer|output|completion|message)\"\s*:\s*\""
+)
+FILTERED = re.compile(r"finish_?reason\W{1,6}(?:content_?filter|safety|blocked)|block_?reason")
 REFUSES = re.compile(
     r"\bi(?:['’]m| am)? (?:can(?:['’]t|not| not)|could(?:n['’]t| not)|won['’]t|will not|unable"
     r"|not able|do(?:n['’]t| not)|must)\b|\bi['’]m (?:unable|not)\b"
@@ -254,7 +271,10 @@ def moderation(text: str, asked: Asked) -> Hit | None:
         return None
     low = text.lower()
     if not any(map(low.__contains__, MODERATION_QUICK)):
-        return None
+        foreign = len(text) <= FOREIGN_NOTICE and any(map(low.__contains__, FOREIGN))
+        return weak(text) if foreign else None
+    if ENVELOPE.match(low) and not FILTERED.search(low):
+        return None  # the JSON of an API, which may hold any answer
     sure = any(each.search(low) for each in MODERATION_SURE)
     signs = sum(each.search(low) is not None for each in MODERATION_WEAK)
     refuses = REFUSES.search(low) is not None
