@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 import numpy as np
 
 from accord.auditing.prompts import LITTLE, slip
+from accord.auditing.thresholds import limit
 
 FILLS = 4  # different words between the same neighbours: a form, filled in
 MONTHS = frozenset(
@@ -19,7 +20,9 @@ MONTHS = frozenset(
     " mar apr jun jul aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday"
     " sunday".split()
 )
+VALUES = frozenset("true false yes no on off null none before after with without".split())
 Slot = tuple[tuple[str, ...], tuple[str, ...]]  # two words before and two behind
+Replaced = tuple[Slot, list[str], list[str]]
 _TOKEN = re.compile(r"\w+")
 
 
@@ -37,7 +40,33 @@ def ask_otherwise(said: Sequence[bytes], pairs: np.ndarray) -> np.ndarray:
     ]
     wanted = {slot for each in found for slot, _, _ in each}
     fills = _fills(set(said), wanted) if wanted else {}
-    return np.array([any(_is_other(*each, fills) for each in pair) for pair in found], bool)
+    return np.array(
+        [
+            any(_is_other(*each, fills) for each in found[at])
+            or (bool(found[at]) and _changed(found[at], *(tokens[each] for each in pair)))
+            for at, pair in enumerate(pairs.tolist())
+        ],
+        bool,
+    )
+
+
+def _changed(found: list[Replaced], one: list[str], two: list[str]) -> bool:
+    """Tell whether more content words stand in place of others than near copies may have. Words
+    that were only added are no others: polite ones, or those of a frame.
+    """
+    longer = max(sum(word.lower() not in LITTLE for word in words) for words in (one, two))
+    others = 0
+    for _, a, b in found:
+        parts = [[w.lower() for w in words if w.lower() not in LITTLE] for words in (a, b)]
+        spare = list(parts[1])
+        for word in parts[0]:
+            near = next((each for each in spare if each == word or slip(word, each)), None)
+            if near is not None:
+                spare.remove(near)
+                parts[1].remove(near)
+                parts[0] = [each for each in parts[0] if each != word]
+        others += min(map(len, parts))
+    return others > limit("near_changed") * longer
 
 
 def reads_alike(said: Sequence[bytes], pairs: np.ndarray) -> np.ndarray:
@@ -61,11 +90,11 @@ def _text(said: bytes) -> str:
     return said.decode("utf-8", "replace")
 
 
-def _replaced(one: list[str], two: list[str]) -> list[tuple[Slot, list[str], list[str]]]:
+def _replaced(one: list[str], two: list[str]) -> list[Replaced]:
     """List the places where words of one turn stand in place of others: neighbours, words."""
     low = [[word.lower() for word in words] for words in (one, two)]
     out = []
-    for kind, a, b, c, d in SequenceMatcher(None, *low, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in SequenceMatcher(None, low[0], low[1], autojunk=False).get_opcodes():
         if kind == "replace":
             slot = tuple(low[0][max(0, a - 2) : a]), tuple(low[0][b : b + 2])
             out.append((slot, one[a:b], two[c:d]))
@@ -91,11 +120,13 @@ def _is_other(slot: Slot, one: list[str], two: list[str], fills: dict[Slot, Coun
         return False
     for a, b in zip(one, two, strict=True):
         low = a.lower(), b.lower()
-        if MONTHS.issuperset(low):
+        if MONTHS.issuperset(low) or VALUES.issuperset(low):
             return True
         # the first word of a turn is a capital in any case
-        if slot[0] and a[0].isupper() and b[0].isupper() and not slip(*low):
+        name = slot[0] and a[0].isupper() and b[0].isupper()
+        if name and (not slip(*low) or (len(a) < 5 and a[0] != b[0])):  # "Ben" and "Wen"
             return not any(word in LITTLE for word in low)
+    low = one[0].lower(), two[0].lower()
     if len(one) > 1 or not any(slot):
         return False
     counts = fills[slot]
