@@ -202,7 +202,7 @@ def test_leaks_exact_and_near(tmp_path):
     train = write(tmp_path / "train.jsonl", long[:200])
     held = [
         *(row | {"chosen": "other"} for row in long[:3]),
-        *(row | {"prompt": row["prompt"] + "?"} for row in long[3:6]),
+        *(row | {"prompt": row["prompt"] + "?"} for row in long[4:7]),
         *long[200:260],
     ]
     found = audit(train, held_out=write(tmp_path / "held.jsonl", held))

@@ -356,12 +356,14 @@ def _said(turn: str) -> bytes:
     return text if len(turn) <= 2 * SAID and len(text) <= SAID else b""
 
 
-_QUESTION = re.compile(r"[^\n.?!:;()\"“”。？！：；（）]+[?？]")
+_ENDS = re.compile(r"([\n.?!:;()\"“”。？！：；（）])")
 
 
 def _last_questions(turn: str) -> tuple[int, int]:
     """Hash the words of the first and the last question of a turn; 0 where there is none."""
-    found = _QUESTION.findall(turn)
+    parts = _ENDS.split(turn)  # text, mark, text, mark, …; linear, whatever the text
+    marked = zip(parts[:-1:2], parts[1::2], strict=True)
+    found = [text for text, mark in marked if mark in "?？" and text.strip()]
     ends = (found[0], found[-1]) if found else ("", "")
     keys = (" ".join(re.findall(r"\w+", each.lower())) for each in ends)
     one, two = (_hash64(key) | 1 if key else 0 for key in keys)
