@@ -201,18 +201,18 @@ def test_leaks_exact_and_near(tmp_path):
     ]
     train = write(tmp_path / "train.jsonl", long[:200])
     held = [
-        long[0] | {"chosen": "other"},
-        long[1] | {"prompt": long[1]["prompt"] + "?"},
+        *(row | {"chosen": "other"} for row in long[:3]),
+        *(row | {"prompt": row["prompt"] + "?"} for row in long[4:7]),
         *long[200:260],
     ]
     found = audit(train, held_out=write(tmp_path / "held.jsonl", held))
     exact, near = found.find("leakage.exact"), found.find("leakage.near")
     assert (exact.evidence["count"], near.evidence["count"]) == (
-        1,
-        1,
+        3,
+        3,
     ) and exact.verdict == near.verdict == "warning"
     assert exact.places[0].at.endswith("held.jsonl:1") and near.places[0].at.endswith(
-        "held.jsonl:2"
+        "held.jsonl:4"
     )
 
 

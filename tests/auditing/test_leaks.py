@@ -10,7 +10,9 @@ import pytest
 from auditing.rows import clean, labelled, slipped, write
 
 from accord.auditing import minhash
+from accord.auditing.checks.integrity import near_duplicate_rows
 from accord.auditing.checks.leakage import Compared, find_leaks
+from accord.auditing.otherwise import ask_otherwise
 from accord.auditing.prompts import content_words, near_prompts, others_in, prompt_arrays
 from accord.auditing.run import audit, beside
 from accord.auditing.scan import scan
@@ -194,6 +196,98 @@ def test_a_canned_answer_is_no_leak(tmp_path):
     assert not found.answers.any()
 
 
+FORM = "Please call send mail with to {}, urgent {}"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "other"),
+    [
+        ("pack the bag for 12 people", "pack the bag for 13 people", True),
+        ("what fell in march of that year", "what fell in april of that year", True),
+        ("send the long letter to Pia at once", "send the long letter to Hana at once", True),
+        ("any news of the parcel for Ben", "any news of the parcel for Wen", True),
+        ("send the letter, urgent true", "send the letter, urgent false", True),
+        ("how does the old bridge carry heavy lorries in hard winters and hot summers",
+         "how does the old brigde carry heavy lorries in hard winters and hot summers", False),
+        ("how does the old bridge carry heavy lorries in hard winters and hot summers",
+         "please say how does the old bridge carry heavy lorries in hard winters and hot summers",
+         False),
+        ("how does the old bridge carry heavy lorries in hard winters, hot summers and big storms",
+         "how does the old bridge carry heavy trucks in hard winters, hot summers and big storms",
+         False),
+        ("poem, garden, amber, 3 lines", "poem, ladder, amber, 3 lines", True),
+        ("", "", False),
+    ],
+)  # fmt: skip
+def test_questions_that_differ_in_one_word(one, two, other):
+    said = [one.encode(), two.encode()]
+    assert ask_otherwise(said, np.array([[0, 1]])).tolist() == [other]
+
+
+def test_a_word_that_a_form_is_filled_in_with():
+    """The words of the form are many: one other word is few of them, but stands in a slot."""
+    form = "please write for me one short warm friendly letter which thanks my old {} teacher now"
+    words = "piano history swimming dancing latin".split()
+    said = [form.format(word).encode() for word in words]
+    pair = np.array([[0, 1]])
+    assert ask_otherwise(said, pair).all() and not ask_otherwise(said[:2], pair).any()
+
+
+def test_a_form_is_no_near_duplicate(tmp_path):
+    """Sound rows that differ in a name stay; a slip in a prompt and another blank do not."""
+    names = "Pia Hana Ben Wen Rosa Sven Uma Kofi Farah Emil Ada Viktor".split()
+    rows = [
+        {"prompt": FORM.format(name, urgent), "chosen": f'{{"to": "{name}", "urgent": {urgent}}}',
+         "rejected": f'{{"to": "{name}", "urgent": "maybe"}}'}
+        for name in names for urgent in ("true", "false")
+    ]  # fmt: skip
+    fine = scan(write(tmp_path / "a.jsonl", rows + leak_rows(60)))
+    assert not near_duplicate_rows(fine).any()
+    base = leak_rows(60)
+    copies = [r | {"prompt": slipped(r["prompt"], 9), "chosen": r["chosen"] + " "} for r in base]
+    found = near_duplicate_rows(scan(write(tmp_path / "b.jsonl", base + copies)))
+    assert found[60:].mean() > 0.8 and not found[:60].any()
+
+
+def test_another_question_beside_a_shared_sentence(tmp_path):
+    """Half of the rows ask about another sign, behind a sentence that a trained row has too."""
+    ends = [f"I met it in the {a} of a {b} last week." for a in THINGS for b in THINGS[:4]]
+    signs = questions(80)
+    ours = [r | {"prompt": f"{signs[i]} {ends[i]}"} for i, r in enumerate(clean(40))]
+    theirs = [r | {"prompt": f"{signs[i + 40]} {ends[i]}"} for i, r in enumerate(clean(40, 1))]
+    theirs += [r | {"prompt": f"{signs[i]} It is odd."} for i, r in enumerate(clean(10, 2))]
+    found = find_leaks(
+        Compared.of_examples(rows_of(tmp_path, ours, "a.jsonl")),
+        Compared.of_examples(rows_of(tmp_path, theirs, "b.jsonl")),
+    )
+    assert not found.any[:40].any() and (found.near | found.contained)[40:].all()
+
+
+def test_one_leak_is_one_finding(tmp_path):
+    rows = leak_rows()
+    slips = [r | {"prompt": slipped(r["prompt"], 9)} for r in rows[:12]]
+    found = audit(
+        write(tmp_path / "a.jsonl", rows[:150]),
+        held_out=write(tmp_path / "b.jsonl", slips + rows[150:]),
+    )
+    near, answers = (found.always(f"leakage.{name}") for name in ("near", "answers"))
+    assert near.verdict == "warning" and near.evidence["count"] >= 10
+    if near.evidence["count"] == 12:
+        assert answers.verdict == "note" and answers.explained_by == "leakage.near"
+
+
+def test_two_rows_that_leak_are_a_note(tmp_path):
+    rows = leak_rows()
+    verdicts = [
+        audit(
+            write(tmp_path / "a.jsonl", rows[:150]),
+            held_out=write(tmp_path / "b.jsonl", rows[:n] + rows[150:]),
+        ).always("leakage.exact").verdict
+        for n in (0, 2, 3)
+    ]  # fmt: skip
+    assert verdicts == ["ok", "note", "warning"]
+
+
 # ---------------------------------------------------------------- ids
 
 
@@ -248,6 +342,37 @@ def test_a_shared_system_turn_is_split_like_any_file(tmp_path):
     rows = [row | {"prompt": f"{SYSTEM}\n\n{row['prompt']}"} for row in fresh(200)]
     account = split(write(tmp_path / "data.jsonl", rows), tmp_path / "out")
     assert account["held_out"] == 20 and account["clusters"] == 200
+
+
+def _forms(rng):
+    names = "Pia Hana Ben Rosa Sven Uma Kofi Farah Emil Ada Viktor Wen".split()
+    start = rng.choice(["Please call", "I want", "Use"])
+    return f"{start} send mail with to {rng.choice(names)}, urgent {rng.choice(['true', 'false'])}"
+
+
+def _behind(rng):
+    text = " ".join(rng.choice(THINGS) for _ in range(60))
+    return f"Use the context.\n{text}\nQuestion: what of the {rng.choice(THINGS)}?"
+
+
+def _lines(rng):
+    return f"poem, {rng.choice(THINGS)}, {rng.choice(THINGS)}, {rng.randrange(2, 9)} lines"
+
+
+@pytest.mark.parametrize("make", [_forms, _behind, _lines])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_row_of_a_split_leaks_in_its_files(make, seed, tmp_path):
+    """The promise: what a split has written, an audit of the two files calls clean."""
+    from accord.auditing.checks.leakage import leakage
+
+    rng = random.Random(seed)
+    prompts = [make(rng) for _ in range(90)] + questions(90, seed)
+    rows = [r | {"prompt": q} for r, q in zip(clean(180, seed), prompts, strict=True)]
+    rng.shuffle(rows)
+    account = split(write(tmp_path / "data.jsonl", rows), tmp_path / "out", share=0.2, seed=seed)
+    pair = [scan(tmp_path / "out" / f"{name}.jsonl") for name in ("train", "held_out")]
+    assert all(f.evidence["count"] == 0 for f in leakage(*pair) if f.check.startswith("leakage"))
+    assert account["train"] + account["held_out"] == 180 and account["held_out"] >= 18
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -326,6 +451,11 @@ def test_sources_that_are_not_trained_on(tmp_path):
     rows = [r | {"source": "abc"[i % 3]} for i, r in enumerate(fresh())]
     others = [r | {"source": "c" if i % 2 else "a"} for i, r in enumerate(rows[400:])]
     assert "held_out.sources" in two(tmp_path, rows[:400], others)
+
+
+def test_a_column_of_ids_is_no_source(tmp_path):
+    rows = [r | {"source": f"row {i * 7919 % 1009}"} for i, r in enumerate(fresh())]
+    assert "held_out.sources" not in two(tmp_path, rows[:400], rows[400:])
 
 
 def test_labels_of_another_convention(tmp_path):

@@ -45,6 +45,7 @@ MANY = 200_000  # different prompts, above which only the more similar ones are 
 VERIFIED = 300_000  # candidates whose words are compared, at 20 µs each; then similarity decides
 
 SEGMENTS = 12  # sentences and lines kept of a prompt, as hashes: the first 4 and the last 8
+SAID = 400  # bytes of a last user turn, up to which it is kept to compare word for word
 TELLING = 20  # characters of a turn from which on it says where it is from
 
 
@@ -69,6 +70,8 @@ def prompt_arrays(prompts: Sequence[Sequence[Turn]]) -> dict[str, np.ndarray]:
         "asked": np.array([_asked_key(turn) for turn in asked], np.uint64),
         "segments": segments,
         "segment_lengths": lengths,
+        "said": np.array([_said(turn) for turn in asked] + [b""], object)[:-1],
+        "last_questions": np.array([_last_questions(turn) for turn in asked], np.uint64),
     }
 
 
@@ -271,7 +274,7 @@ def others_in(one: list[str], two: list[str]) -> float | None:
         return None
     renamed: dict[str, str] = {}
     for word in spare[0]:
-        other = next((each for each in spare[1] if _slip(word, each)), None)
+        other = next((each for each in spare[1] if slip(word, each)), None)
         if other is not None:
             spare[1].remove(other)
             renamed[other] = word
@@ -286,7 +289,7 @@ def others_in(one: list[str], two: list[str]) -> float | None:
     return (different + moved) / longer
 
 
-def _slip(one: str, two: str) -> bool:
+def slip(one: str, two: str) -> bool:
     """Tell whether two words differ by a slip of the pen or an ending."""
     if any(map(str.isdigit, one + two)) or abs(len(one) - len(two)) > 3:
         return False
@@ -345,6 +348,26 @@ def _common_length(one: list[str], two: list[str]) -> int:
 
 
 # ---------------------------------------------------------------- the last user turn
+
+
+def _said(turn: str) -> bytes:
+    """Return a turn with single blanks; empty if it has more than SAID bytes."""
+    text = " ".join(turn[: 2 * SAID].split()).encode("utf-8", "replace")
+    return text if len(turn) <= 2 * SAID and len(text) <= SAID else b""
+
+
+_ENDS = re.compile(r"([\n.?!:;()\"“”。？！：；（）])")
+
+
+def _last_questions(turn: str) -> tuple[int, int]:
+    """Hash the words of the first and the last question of a turn; 0 where there is none."""
+    parts = _ENDS.split(turn)  # text, mark, text, mark, …; linear, whatever the text
+    marked = zip(parts[:-1:2], parts[1::2], strict=True)
+    found = [text for text, mark in marked if mark in "?？" and text.strip()]
+    ends = (found[0], found[-1]) if found else ("", "")
+    keys = (" ".join(re.findall(r"\w+", each.lower())) for each in ends)
+    one, two = (_hash64(key) | 1 if key else 0 for key in keys)
+    return one, two
 
 
 def _asked(prompt: Sequence[Turn]) -> str:

@@ -75,6 +75,8 @@ class Scan:
     asked: np.ndarray  # [N] uint64: hash of the last user turn's words; 0 if it is generic
     segments: np.ndarray  # [N, SEGMENTS] uint32: sentences and lines of the last user turn
     segment_lengths: np.ndarray  # [N, SEGMENTS] uint16: their characters
+    said: np.ndarray  # [N] bytes: the last user turn, empty where it is long
+    last_questions: np.ndarray  # [N, 2] uint64: first and last question of that turn, 0 for none
     answer_signs: np.ndarray  # [N, S, BINS] uint16
     features: np.ndarray  # [N, S, F] float32, see measure.FEATURES
     prompt_characters: np.ndarray  # [N] int64

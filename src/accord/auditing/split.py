@@ -13,7 +13,7 @@ from accord.auditing.checks.leakage import Compared, find_leaks
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan, scan_source
 from accord.auditing.thresholds import limit
-from accord.data.containers import locate
+from accord.data.containers import Source, locate
 from accord.data.naming import PLAIN, Naming
 from accord.data.rows import reading_record
 from accord.data.write import write_lines
@@ -25,23 +25,28 @@ SOURCES = ("source", "dataset", "subset", "origin", "category", "task", "domain"
 BINS = 10  # of lengths, equally many clusters in each
 TOP = 4  # values of a source that are shown
 DRAWS = 8  # draws of the held-out rows: rows that leak are replaced so often
+ROUNDS = 16  # in which the written files are compared; in the second half none are replaced
 LEAST = 0.5  # of the wanted rows: fewer that do not leak are refused
 
 
-def held_out_rows(scan: Scan, share: float, seed: int) -> np.ndarray:
+def held_out_rows(
+    scan: Scan, share: float, seed: int, banned: np.ndarray | None = None
+) -> np.ndarray:
     """Mark the rows to hold out, [N] bool: whole clusters of prompts, until the share is reached.
 
     Clusters are sorted by source, label and length, and one of each so many neighbours is drawn by
     the seed: so the held-out rows are like the rest in all three. A cluster that would exceed the
     share is skipped, so that one large prompt cannot become the held-out set. Rows that an audit of
     the two files would call a leak, by their last turn or by their answers, go back to the rest,
-    and others are drawn.
+    and others are drawn. Clusters with `banned` rows [N] bool are never held out.
     """
     _, first, cluster, sizes = np.unique(
         scan.groups, return_index=True, return_inverse=True, return_counts=True
     )
     order = _drawn(scan, first, cluster, sizes, share, seed).tolist()
     rows, free = Compared.of_scan(scan), np.ones(len(sizes), bool)
+    if banned is not None:
+        free[cluster[banned]] = False
     for _ in range(DRAWS):
         held = _taken(order, sizes, free, share * len(scan))[cluster]
         if not held.any():
@@ -157,6 +162,70 @@ def _refuse_one_cluster(scan: Scan, share: float) -> None:
     )
 
 
+def _require_enough(scan: Scan, held: np.ndarray, share: float) -> None:
+    """Refuse a split that holds out no row, all of them, or far fewer than wanted.
+
+    Raises:
+      DataError: so it is.
+    """
+    if not held.any() or held.all():
+        raise DataError(
+            f"{scan.name}: its prompts form {len(np.unique(scan.groups)):,} cluster(s) of near"
+            f" copies, too few to hold out {share:.0%}."
+        )
+    if held.sum() < LEAST * max(1.0, share * len(scan)):
+        raise DataError(
+            f"{scan.name}: only {int(held.sum()):,} rows can be held out without their last"
+            f" turn or their answers being trained on, of {share * len(scan):,.0f} wanted."
+            " Ask for a smaller --share, take out rows that repeat others (accord audit DATA"
+            " --fix OUT --max-per-prompt 8), or hold out rows of another file."
+        )
+
+
+def _write_apart(
+    source: Source, scan: Scan, held: np.ndarray, folder: Path, share: float, seed: int
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Write both files until an audit of the two finds no leak; return the held-out rows and the
+    number of rows of each file.
+
+    An audit learns frames and forms from each file anew, so what it finds is not what the whole
+    file shows: it is asked. Rows that leak go back to training, and others are drawn; in the
+    second half of the rounds none are, since each may bring another.
+    """
+    banned = np.zeros(len(scan), bool)
+    files = {name: folder / f"{name}.jsonl" for name in ("train", "held_out")}
+    for number in range(1, ROUNDS + 1):
+        lines = {"held_out": set(scan.lines[held].tolist())}
+        lines["train"] = set(scan.lines[~held].tolist()) - lines["held_out"]
+        written = {name: write_lines(file, source, lines[name]) for name, file in files.items()}
+        leaks = _leaking(files, scan)
+        if not len(leaks) or number == ROUNDS:
+            break
+        banned |= np.isin(scan.lines, np.array(sorted(lines["held_out"]))[leaks])
+        for file in files.values():
+            file.unlink()
+        if number < ROUNDS / 2:
+            held = held_out_rows(scan, share, seed, banned)
+        else:
+            held = held & ~np.isin(scan.groups, scan.groups[banned])
+        try:
+            _require_enough(scan, held, share)
+        except DataError:
+            folder.rmdir()
+            raise
+    return held, written
+
+
+def _leaking(files: dict[str, Path], scan: Scan) -> np.ndarray:
+    """Return the rows of the held-out file, from 0, that an audit of the two files calls leaks."""
+    both = []
+    for name in ("train", "held_out"):
+        with locate(files[name]) as source:
+            both.append(scan_source(source, kind=scan.kind, naming=scan.naming, sample=0))
+    found = find_leaks(*map(Compared.of_scan, both))
+    return np.unique(both[1].lines[found.any]) - 1
+
+
 def split(
     data: str | Path,
     output: str | Path,
@@ -187,28 +256,12 @@ def split(
         scan = scan_source(source, naming=naming, sample=0)
         _refuse_one_cluster(scan, share)
         held = held_out_rows(scan, share, seed)
-        if not held.any() or held.all():
-            raise DataError(
-                f"{scan.name}: its prompts form {len(np.unique(scan.groups)):,} cluster(s) of near"
-                f" copies, too few to hold out {share:.0%}."
-            )
-        if held.sum() < LEAST * max(1.0, share * len(scan)):
-            raise DataError(
-                f"{scan.name}: only {int(held.sum()):,} rows can be held out without their last"
-                f" turn or their answers being trained on, of {share * len(scan):,.0f} wanted."
-                " Ask for a smaller --share, take out rows that repeat others (accord audit DATA"
-                " --fix OUT --max-per-prompt 8), or hold out rows of another file."
-            )
+        _require_enough(scan, held, share)
         try:
             folder.mkdir(parents=True)
         except OSError as error:
             raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
-        lines = {"held_out": set(scan.lines[held].tolist())}
-        lines["train"] = set(scan.lines[~held].tolist()) - lines["held_out"]
-        written = {
-            name: write_lines(folder / f"{name}.jsonl", source, lines[name])
-            for name in ("train", "held_out")
-        }
+        held, written = _write_apart(source, scan, held, folder, share, seed)
     account = {
         "data": scan.name,
         "sha256": scan.digest,

@@ -10,12 +10,15 @@ from scipy.sparse.csgraph import connected_components
 
 from accord.auditing import minhash
 from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
+from accord.auditing.measure import COLUMN
+from accord.auditing.otherwise import ask_otherwise, reads_alike
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.data.read import GUESSED, Reading, reading_test
 from accord.data.refusals import remedies
 
 SHOWN = 5  # rows named with a finding
+TELLING_ANSWER = 80  # characters of each answer, under which many questions have the same
 
 
 def places(scan: Scan, rows, detail) -> tuple[Place, ...]:
@@ -152,6 +155,9 @@ def duplicates(scan: Scan) -> AuditFinding:
 def near_duplicate_rows(scan: Scan) -> np.ndarray:
     """Mark rows whose prompt and answers all nearly equal those of an earlier row, without being
     exact copies, [N] bool.
+
+    A prompt with another word is nearly equal only if its answers are long and the same: one label
+    stands under many questions, and a name that was changed in both makes another row.
     """
     pairs = minhash.links(
         np.ascontiguousarray(scan.answer_signs[:, 0]), limit("near_jaccard"), scan.groups
@@ -163,6 +169,11 @@ def near_duplicate_rows(scan: Scan) -> np.ndarray:
         minhash.similarity(scan.answer_signs[one], scan.answer_signs[two]) >= limit("near_jaccard")
     ).all(1)
     alike &= scan.desirable[one] == scan.desirable[two]
+    alike &= reads_alike(scan.said, pairs) | (
+        (scan.folded[one] == scan.folded[two]).all(1)
+        & (scan.features[one, :, COLUMN["characters"]] >= TELLING_ANSWER).all(1)
+    )
+    alike &= ~ask_otherwise(scan.said, pairs)
     cluster = minhash.clusters(len(scan), pairs[alike])
     first = np.full(int(cluster.max()) + 1, len(scan))
     np.minimum.at(first, cluster, np.arange(len(scan)))

@@ -15,6 +15,7 @@ from accord.auditing.checks.integrity import SHOWN, mixed
 from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
 from accord.auditing.measure import COLUMN
+from accord.auditing.otherwise import ask_otherwise
 from accord.auditing.prompts import hashes, near_links, prompt_arrays
 from accord.auditing.scan import BLOCK, Scan
 from accord.auditing.thresholds import limit
@@ -42,6 +43,8 @@ class Compared:
     asked: np.ndarray  # [N] uint64
     segments: np.ndarray  # [N, SEGMENTS] uint32
     segment_lengths: np.ndarray  # [N, SEGMENTS] uint16
+    said: np.ndarray  # [N] bytes
+    last_questions: np.ndarray  # [N, 2] uint64
     folded: np.ndarray  # [N, S] uint64
     answer_signs: np.ndarray  # [N, S, BINS] uint16
     characters: np.ndarray  # [N, S] float: length of each answer
@@ -104,24 +107,22 @@ def leakage(scan: Scan, held_out: Scan) -> list[AuditFinding]:
     """Check the held-out file against the training file."""
     leaks = find_leaks(Compared.of_scan(scan), Compared.of_scan(held_out))
     sides = "pair of answers" if scan.paired else "answer"
-    found = [
-        _finding("exact", held_out, leaks.exact, "have a prompt that is trained on"),
-        _finding(
-            "near", held_out, leaks.near, "have a prompt that is nearly one that is trained on"
-        ),
-        _finding(
-            "contained",
-            held_out,
-            leaks.contained,
-            "ask what is trained on behind another system turn, other turns or other examples",
-        ),
-        _finding(
-            "answers",
-            held_out,
-            leaks.answers,
-            f"have a {sides} that is trained on under another prompt",
-        ),
-    ]
+    says = {
+        "exact": "have a prompt that is trained on",
+        "near": "have a prompt that is nearly one that is trained on",
+        "contained": "have a last turn, or the question in it, that is trained on with other text"
+        " around it",
+        "answers": f"have a {sides} that is trained on under another prompt",
+    }
+    found: list[AuditFinding] = []
+    counted, cause = np.zeros(len(held_out), bool), ""
+    for name, what in says.items():
+        hit = getattr(leaks, name)
+        # answers under a near copy of their prompt are one leak with it
+        explained = cause if hit.any() and not (hit & ~counted).any() else ""
+        found.append(_finding(name, held_out, hit, what, explained))
+        cause = cause or (found[-1].check if hit.any() else "")
+        counted |= hit
     if scan.paired and held_out.paired and (reversed_ := _reversed(scan, held_out)):
         found.append(reversed_)
     return found
@@ -131,11 +132,12 @@ def near_leaks(trained: Compared, held_out: Compared) -> np.ndarray:
     """Mark held-out rows whose prompt is a near copy of a training prompt, [M] bool.
 
     Prompts that are one form, filled in with different words, are no copies: if a word changes
-    between two prompts of one file, then a changed word across the files says nothing either.
+    between two prompts of one file, then a changed word across the files says nothing either. Nor
+    does another number, month or name; see `ask_otherwise`.
     """
-    keys, signs, cores = (
+    keys, signs, cores, said = (
         np.concatenate([getattr(each, name) for each in (trained, held_out)])
-        for name in ("questions", "prompt_signs", "cores")
+        for name in ("questions", "prompt_signs", "cores", "said")
     )
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     found = near_links(signs[first], cores[first])
@@ -144,6 +146,9 @@ def near_leaks(trained: Compared, held_out: Compared) -> np.ndarray:
     form = np.zeros(len(first), bool)
     form[found.pairs[inside & found.changed].ravel()] = True
     sure = ~found.changed | ~form[found.pairs].any(1)
+    # a pair costs about 100 µs; two training prompts link no held-out row that is not linked
+    asked = sure & ~ours[found.pairs].all(1)
+    sure[asked] = ~ask_otherwise(said[first], found.pairs[asked])
     cluster = minhash.clusters(len(first), found.pairs[sure])
     return np.isin(cluster, cluster[ours])[group[len(trained) :]]
 
@@ -195,9 +200,15 @@ def _by_sentences(
                 together[other] += int(theirs[row, at])
         out[row] = any(
             common >= max(MATERIAL, limit("contained") * min(whole[0][row], whole[1][other]))
+            and _ask_the_same(held_out.last_questions[row], trained.last_questions[other])
             for other, common in together.items()
         )
     return out
+
+
+def _ask_the_same(one: np.ndarray, two: np.ndarray) -> bool:
+    """Tell whether two turns share a question, or one of them has none."""
+    return not (one.any() and two.any()) or bool(np.isin(one, two).any())
 
 
 # ---------------------------------------------------------------- answers
@@ -217,7 +228,24 @@ def answer_leaks(trained: Compared, held_out: Compared) -> np.ndarray:
         canned.append(values[counts > CANNED])
     telling = held_out.characters.sum(1) >= ANSWERS
     same = np.isin(keys[1], keys[0]) & ~np.isin(keys[1], np.concatenate(canned))
+    short = same & telling & ~(held_out.characters >= LONG_ANSWER).all(1)
+    if short.any():
+        same &= ~(short & _filled_in(trained, held_out))
     return telling & (same | _nearly(trained, held_out, np.concatenate(canned), keys[0]))
+
+
+def _filled_in(trained: Compared, held_out: Compared) -> np.ndarray:
+    """Mark held-out rows whose answers are a form that others of either file fill in with other
+    words, [M] bool: two questions may well have one of them.
+    """
+    signs, folded = (
+        np.concatenate([getattr(each, name)[:, 0] for each in (trained, held_out)])
+        for name in ("answer_signs", "folded")
+    )
+    pairs = minhash.links(np.ascontiguousarray(signs), limit("near_form"))
+    form = np.zeros(len(signs), bool)
+    form[pairs[folded[pairs[:, 0]] != folded[pairs[:, 1]]].ravel()] = True
+    return form[len(trained) :]
 
 
 def _answers_key(each: Compared) -> np.ndarray:
@@ -253,12 +281,12 @@ def _nearly(
     return out
 
 
-def _finding(name: str, held_out: Scan, hit: np.ndarray, what: str) -> AuditFinding:
+def _finding(name: str, held_out: Scan, hit: np.ndarray, what: str, explained: str) -> AuditFinding:
     rows = np.flatnonzero(hit)
     share = len(rows) / len(held_out)
     return AuditFinding(
         f"leakage.{name}",
-        grade(share, limit("leak")),
+        "note" if explained else grade(share, limit("leak"), rows=len(rows)),
         f"{out_of(len(rows), len(held_out), 'held-out rows')} {what}",
         {"count": len(rows), "share": share},
         "split again, near copies of a prompt together" if len(rows) else "",
@@ -266,8 +294,9 @@ def _finding(name: str, held_out: Scan, hit: np.ndarray, what: str) -> AuditFind
         why="Such rows measure memory: held-out accuracy is too high and the stop too late."
         + (RECALL if name == "near" else ""),
         command="accord split DATA --output split" if len(rows) else "",
-        harm=share,
+        harm=0.0 if explained else share,
         places=tuple(Place(held_out.at(int(row)), what) for row in rows[:SHOWN]),
+        explained_by=explained,
     )
 
 

@@ -22,6 +22,7 @@ from accord.evaluate.auc import auc_estimate
 from accord.evaluate.intervals import Estimate, bounded_mean
 
 FEWEST = 30  # held-out rows and half as many prompts, under which nothing is compared
+UNIQUE = 0.5  # values a different prompt, from which on a column is an id: 1.0 of a row's own
 DRAWS = 200  # of training prompts, for what chance does to the shares of sources
 
 
@@ -92,7 +93,7 @@ def _aucs(pair: FilePair) -> dict[str, Estimate]:
 def _orders(pair: FilePair) -> list[AuditFinding]:
     """Find a held-out file that is the tail of a sorted file."""
     ours, theirs = map(_quantities, pair.scans)
-    for name in ours.keys() & theirs.keys():
+    for name in [each for each in ours if each in theirs]:
         for sign, where in ((1, "above"), (-1, "below")):
             if _is_tail(sign * ours[name], sign * theirs[name]):
                 says = f"the {name} is {where} that of nearly every training row"
@@ -177,9 +178,13 @@ def _lengths(pair: FilePair) -> list[AuditFinding]:
 def _sources(pair: FilePair) -> list[AuditFinding]:
     """Compare the shares of each category; what chance does is drawn from the training prompts."""
     worst: tuple[float, str, str] | None = None
-    for name in pair.train.columns.keys() & pair.held_out.columns.keys():
+    for name in sorted(pair.train.columns.keys() & pair.held_out.columns.keys()):
         shares = [_shares(each, name) for each in pair.scans]
-        values = list(shares[0].keys() | shares[1].keys())
+        values = sorted(shares[0].keys() | shares[1].keys())
+        if any(
+            _names_rows(each, len(share)) for each, share in zip(pair.scans, shares, strict=True)
+        ):
+            continue
         ours, theirs = (np.array([each.get(v, 0.0) for v in values]) for each in shares)
         distance = 0.5 * float(np.abs(ours - theirs).sum())
         excess = distance - _by_chance(pair, name)
@@ -205,6 +210,11 @@ def _sources(pair: FilePair) -> list[AuditFinding]:
             harm=min(1.0, worst[0]),
         )
     ]
+
+
+def _names_rows(scan: Scan, values: int) -> bool:
+    """Tell whether a column names rows or prompts and not sources: nearly each has its own."""
+    return values > UNIQUE * len(np.unique(scan.questions))
 
 
 def _shares(scan: Scan, name: str) -> dict[str, float]:
