@@ -331,6 +331,7 @@ THRESHOLDS = {
     "cut_prompts": Threshold(
         0.05, "share of prompts alone: a prompt may be the beginning of a text, an answer may not"
     ),
+    "cut_prompt_pile": Threshold(0.08, "share of prompts that stop at one length, with no answer"),
     "cut_inside": Threshold(
         0.10, "share of such ends among texts of one length; a third of all words end no sentence"
     ),

@@ -32,12 +32,13 @@ TOKEN = re.compile(r"([^\W\d_]+)(\s*[^\w\s]|\s*\n|)")
 # a word that stands so often inside and ends so few sentences: "the" does, "there" does not
 FREQUENT, SELDOM_LAST = 20, 0.02
 EXPECTED_LAST = 2.0  # ends of a word by the file's own rate, that its absence means something
-OFTEN_LAST = 0.15  # a word that ends so many of the open texts is a template's, "5 lines"
+OFTEN_LAST = 0.08  # a word that ends so many of the open texts is a template's, "5 lines"
 LEAST_WORDS = 4  # words of a text whose end says anything: a label of one word has none
 LEAST_LENGTH = {"characters": 16, "words": 8}
 AROUND, NEAR = 0.15, 6  # neighbours of a length: a share of it, and at least so many values
 LEAST_PILE = 5  # texts at one length
 PILE_RATIO = 1.5  # ends inside a sentence, against those of the column's other open texts
+STEEP, DOUBT = 6, 0.03  # a pile so far above its neighbours is one; else its ends must show it
 FEW_PILE, FEW_SHARE = 8, 0.05  # fewer than so many must be such a share of a column's texts
 CEILING_TEXTS, CEILING_SPREAD, CEILING_PURE = 10, 1.6, 0.9  # see `_under_ceiling`
 CHANCE = 1e-4  # that any length of a file piles up so by itself
@@ -173,8 +174,10 @@ def _piles(
             continue
         rows = np.flatnonzero(stops & (lengths == value))
         others = stops & (lengths != value)
-        usual = PILE_RATIO * inside[others].mean() if others.any() else 0.0
-        if _looks_cut(scan, column, rows, inside, usual):
+        usual = float(inside[others].mean()) if others.any() else 0.0
+        if count < STEEP * expected and _tail(inside[rows].sum(), usual * len(rows)) > DOUBT:
+            continue  # a usual length, at which a few more texts than elsewhere end so
+        if _looks_cut(scan, column, rows, inside, PILE_RATIO * usual):
             out.append((int(value), rows))
     return out
 

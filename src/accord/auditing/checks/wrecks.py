@@ -137,6 +137,8 @@ def _verdict(
         # a question may be the beginning of a text: it needs more than an answer does
         count, of = sides["prompts"]
         many = count >= limit("cut_prompts") * of
+        if any(not at and texts >= limit("cut_prompt_pile") * of for at, *_, texts in cuts.piles):
+            return "warning"
         return "warning" if many and _beyond_chance(count, of, limit("cut_usual")) else "note"
     if share >= limit("wreck_unfit") and name in WHOLE_TEXTS:
         return "refused"

@@ -162,7 +162,7 @@ def error(text: str, asked: Asked) -> Hit | None:
     if size > SHORT_ERROR:
         begin = text[:80].lstrip(" \t\r\n`*#>").lower()
         if size > LONG_ERROR or not begin.startswith(TRACED):
-            return _tail_error(text)
+            return _tail_error(text, asked)
     low = text[:2000].lower()
     if not any(map(low.__contains__, ERROR_QUICK)):
         return None
@@ -229,7 +229,7 @@ def _is_explained(text: str) -> bool:
     )
 
 
-def _tail_error(text: str) -> Hit | None:
+def _tail_error(text: str, asked: Asked) -> Hit | None:
     """Recognise an error that stands behind the beginning of an answer; it counts if repeated."""
     last = text[-400:].rstrip().rpartition("\n")[2]
     low = last.lower()
