@@ -83,6 +83,15 @@ def test_near_ties_of_scores_that_are_shares_of_one(tmp_path):
     assert [each["line"] for each in cleaned(tmp_path, rows)[1]] == list(range(1, 31, 3))
 
 
+def test_near_ties_of_a_reward_model_go_by_the_spread_of_its_gaps(tmp_path):
+    """Gaps of 0 to 1 in even steps: 3 % of the 90 % quantile, .9, is .027."""
+    rows = [
+        r | {"score_chosen": i * 0.01 - 0.5, "score_rejected": -0.5}
+        for i, r in enumerate(clean(101))
+    ]
+    assert [each["line"] for each in cleaned(tmp_path, rows)[1]] == [1, 2, 3]
+
+
 def test_balanced_length(tmp_path):
     rows = [
         r | {"chosen": r["chosen"] * 3} if i % 4 else r | {"rejected": r["rejected"] * 3}

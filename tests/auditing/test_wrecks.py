@@ -180,6 +180,56 @@ def test_what_is_no_wreck(text, prompt):
     assert not any(kinds_of(text, Asked(prompt)).values())
 
 
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("&lt;b&gt;it &amp; so&lt;/b&gt;", "Escape this for HTML: <b>it & so</b>"),
+        ("&lt;i&gt;", "Which escapes does XML need?"),
+        ('"object"', "What is typeof null?"),
+        ("`KeyError: 'a'` means that the key is missing.", "I get \"KeyError: 'a'\", why?"),
+        ("Traceback (most recent call last):\n  ...\nKeyError: 'a'\n\nIt has no such key at all.",
+         "Why does my program end with an exception?"),
+        ("2024-01-01 ERROR timeout after retry", "INFO done\n2024-01-01 ERROR timeout after retry"),
+        ("The server is down or overloaded.", "What is Error 503?"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_is_no_sign(text, prompt):
+    assert not {"html", "json", "error"} & set(kinds_of(text, Asked(prompt)))
+
+
+def test_escapes_and_errors_that_nobody_asked_for_stay_signs():
+    assert kinds_of("I don&#39;t.", Asked("Is it so &amp; so?"))["html"] is True
+    assert kinds_of("HTTP 429 Too Many Requests", Asked("Give this in English: Hallo."))
+    assert kinds_of("Error code: 429\n\nPlease try again later.", Asked("Hello?"))["error"] is True
+    assert kinds_of("Internal error", Asked("Translate: 内部错误")) == {"error": False}
+
+
+def test_what_counts_on_one_side_counts_on_the_other(tmp_path):
+    rows = pairs(100)
+    for at, row in enumerate(rows[:10]):
+        row["chosen" if at < 2 else "rejected"] = "None"
+    assert findings(tmp_path, rows)["sentinel"].evidence["shares"]["chosen"] == 0.02
+
+
+def test_as_many_words_as_were_asked_for_are_no_cut(tmp_path):
+    rows = pairs(100)
+    for row in rows:
+        row["chosen"] = " ".join((row["chosen"] + " " + row["rejected"]).split()[:9])
+    assert findings(tmp_path, rows)["cut"].verdict == "warning"
+    for row in rows:
+        row["prompt"] = "The next 9 words: " + row["prompt"]
+    assert "cut" not in findings(tmp_path, rows)
+
+
+def test_a_usual_length_of_labels_without_full_stops_is_no_pile(tmp_path):
+    rng = random.Random(3)
+    words = prose(rng, 60).replace(".", "").lower().split()
+    line = lambda: " ".join(rng.choices(words, k=rng.choice((5, 6, 7, 7, 8, 8, 8, 9))))  # noqa: E731
+    rows = [{"prompt": f"poem {at}", "chosen": line(), "rejected": line()} for at in range(200)]
+    found = findings(tmp_path, rows)
+    assert "cut" not in found or found["cut"].verdict == "note"
+
+
 def test_ends_by_hand():
     assert edges("It is the")[0] == 1 and edges("It is so.")[0] == 0
     assert edges("and so it")[0] == 3, "it begins with a small letter"
@@ -333,6 +383,16 @@ def test_blanks_around_answers(tmp_path):
     rows[3]["chosen"] = "\n It is so. "
     account, written = cleaned(tmp_path, rows, mend=("trim",))
     assert written[3]["chosen"] == "It is so." and account.mended.by_rule == {"trim": 1}
+
+
+def test_blanks_that_nearly_all_answers_have_stay(tmp_path):
+    rows = [
+        {"prompt": f"Text {at}\nIntent:", "chosen": f" refund {at}", "rejected": f" other {at}"}
+        for at in range(20)
+    ]
+    rows[3]["chosen"] = " refund \n"
+    _, written = cleaned(tmp_path, rows, mend=("trim",))
+    assert written[3]["chosen"] == " refund" and written[4] == rows[4]
 
 
 def test_a_row_that_would_be_read_otherwise_stays(tmp_path):

@@ -23,6 +23,7 @@ from accord.types import Example, Origin
 
 TRIM = "trim"
 NAMES = (*MENDS, TRIM)
+LED = 0.9  # share of answers with a blank before them, by which it is the file's own way
 DEPTH = 12  # lists and objects of a row inside each other
 SAYS = {name: KINDS[name].title.lower() for name in MENDS} | {TRIM: "blanks around answers"}
 
@@ -64,22 +65,36 @@ def check_mends(names: Iterable[str]) -> None:
             raise UsageError(f"no --mend is called {name!r}. Known: {', '.join(NAMES)}.")
 
 
-def mend_everywhere(text: str, names: Iterable[str], asked: Asked, answer: bool) -> str:
-    """Mend a text by some rules, until none of them changes it any more."""
+def mend_everywhere(
+    text: str, names: Iterable[str], asked: Asked, answer: bool, lead: bool = False
+) -> str:
+    """Mend a text by some rules, until none of them changes it any more.
+
+    Args:
+      lead: blanks before an answer stay: nearly all answers of the file have them.
+    """
     for _ in range(4):
         before = text
         for name in NAMES:  # in the table's order, whatever the caller's
             if name in names:
-                text = _mend_one(text, name, asked, answer)
+                text = _mend_one(text, name, asked, answer, lead)
         if text == before:
             break
     return text
 
 
-def _mend_one(text: str, name: str, asked: Asked, answer: bool) -> str:
+def _mend_one(text: str, name: str, asked: Asked, answer: bool, lead: bool = False) -> str:
     if name != TRIM:
         return mend_text(text, name, asked)
-    return text.strip() if answer and text.strip() else text
+    if not answer or not text.strip():
+        return text
+    return text.rstrip() if lead else text.strip()
+
+
+def led_by_blanks(scan: Scan) -> bool:
+    """Return True if nearly all answers begin with a blank, as what completes "Intent:" does."""
+    led = [text[:1].isspace() for each in scan.sample for text in each.example.completions]
+    return sum(led) >= LED * max(1, len(led))
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,7 @@ def _first_change(text: str, other: str) -> str:
     return shown(text[max(0, at - 20) : at + 60])
 
 
-def changes_of(example: Example, names: tuple[str, ...]) -> list[Change]:
+def changes_of(example: Example, names: tuple[str, ...], lead: bool = False) -> list[Change]:
     """Return what some rules change in an example's texts."""
     whole = Asked("\n".join(turn.content for turn in example.prompt))
     texts = [(turn.role, turn.content, Asked(turn.content), False) for turn in example.prompt]
@@ -116,10 +131,10 @@ def changes_of(example: Example, names: tuple[str, ...]) -> list[Change]:
     texts += [(s, t, whole, True) for s, t in zip(sides, example.completions, strict=True)]
     out = []
     for side, text, asked, answer in texts:
-        after = mend_everywhere(text, names, asked, answer)
+        after = mend_everywhere(text, names, asked, answer, lead)
         if after != text:
             rules = tuple(
-                n for n in NAMES if n in names and _mend_one(text, n, asked, answer) != text
+                n for n in NAMES if n in names and _mend_one(text, n, asked, answer, lead) != text
             )
             out.append(Change(side, rules, text, after))
     return out
@@ -131,9 +146,10 @@ def mended_rows(
     """Find the changes of each line that is to be written."""
     out: dict[int, list[Change]] = {}
     if names:
+        lead = TRIM in names and led_by_blanks(scan)
         for example in stream(source, naming=scan.naming):
             if example.origin.line in lines:
-                changes = changes_of(example, names)
+                changes = changes_of(example, names, lead)
                 if changes:
                     out.setdefault(int(example.origin.line), []).extend(changes)
     return out

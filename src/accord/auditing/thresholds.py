@@ -264,6 +264,11 @@ THRESHOLDS = {
         0.5,
         "score gap under which a reward model's or judge's order is chance (the project's lesson)",
     ),
+    "near_tie_spread": Threshold(
+        0.03,
+        "of the gaps' 90 % quantile, for scores without a scale: 4 % of normal gaps lie below it,"
+        " 7 % of exponential ones",
+    ),
     "near_tie_share": Threshold(0.10, "share of near ties that is worth a filter"),
     "spike": Threshold(
         3.0,
@@ -358,6 +363,13 @@ THRESHOLDS = {
     "cut": Threshold(
         0.04, "share of texts that end inside a word or a sentence; up to 2.5 % in published sets"
     ),
+    "cut_usual": Threshold(
+        0.02, "share of texts that end so in a sound file: 5 of 120 are chance, 12 of 120 are not"
+    ),
+    "cut_prompts": Threshold(
+        0.05, "share of prompts alone: a prompt may be the beginning of a text, an answer may not"
+    ),
+    "cut_prompt_pile": Threshold(0.08, "share of prompts that stop at one length, with no answer"),
     "cut_inside": Threshold(
         0.10, "share of such ends among texts of one length; a third of all words end no sentence"
     ),

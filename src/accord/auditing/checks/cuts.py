@@ -15,7 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from accord.auditing.scan import Scan
-from accord.auditing.tables.wrecks import DOTS, MARKED, OPEN, WreckTable, word_hash
+from accord.auditing.tables.wrecks import (
+    CONTINUED,
+    DOTS,
+    MARKED,
+    OPEN,
+    SIZED,
+    WreckTable,
+    word_hash,
+)
 from accord.auditing.thresholds import limit
 
 READ_ROWS = 2_000  # rows of the sample whose words are learnt
@@ -23,10 +31,15 @@ READ = 4_000  # characters of each of their texts
 TOKEN = re.compile(r"([^\W\d_]+)(\s*[^\w\s]|\s*\n|)")
 # a word that stands so often inside and ends so few sentences: "the" does, "there" does not
 FREQUENT, SELDOM_LAST = 20, 0.02
+EXPECTED_LAST = 2.0  # ends of a word by the file's own rate, that its absence means something
+OFTEN_LAST = 0.08  # a word that ends so many of the open texts is a template's, "5 lines"
 LEAST_WORDS = 4  # words of a text whose end says anything: a label of one word has none
 LEAST_LENGTH = {"characters": 16, "words": 8}
 AROUND, NEAR = 0.15, 6  # neighbours of a length: a share of it, and at least so many values
 LEAST_PILE = 5  # texts at one length
+PILE_RATIO = 1.5  # ends inside a sentence, against those of the column's other open texts
+STEEP, DOUBT = 6, 0.03  # a pile so far above its neighbours is one; else its ends must show it
+FEW_PILE, FEW_SHARE = 8, 0.05  # fewer than so many must be such a share of a column's texts
 CEILING_TEXTS, CEILING_SPREAD, CEILING_PURE = 10, 1.6, 0.9  # see `_under_ceiling`
 CHANCE = 1e-4  # that any length of a file piles up so by itself
 LABEL = 5  # letters of a last word that recurs and is therefore no fragment
@@ -51,7 +64,8 @@ def find_cuts(scan: Scan) -> Cuts:
     table = scan.tables.wrecks
     fragments, never_last = _learn_words(scan)
     ends, last = table.shaped(table.ends), table.shaped(table.last)
-    long = table.shaped(table.words) >= LEAST_WORDS
+    # an answer of as many words as were asked for, and what goes on with a text, may end anywhere
+    long = (table.shaped(table.words) >= LEAST_WORDS) & ((ends & (SIZED | CONTINUED)) == 0)
     stops = (ends & (OPEN | DOTS)) > 0
     # what ends inside a loop is named by the loop
     stops &= ~table.mark("loop", scan.questions, 1)
@@ -69,8 +83,12 @@ def find_cuts(scan: Scan) -> Cuts:
             )
         for unit in ("characters", "words"):
             for length, texts in _piles(scan, table, column, unit, inside[:, column]):
-                rows[texts, column] = True
                 piles.append((column, unit, length, len(texts)))
+                # a length at which one side is cut counts on the other by the same rule
+                lengths = table.shaped(table.characters if unit == "characters" else table.words)
+                alike = stops & ((ends & SIZED) == 0) & (lengths == length)
+                alike[:, 0 if column else slice(1, None)] = False
+                rows |= alike
     return Cuts(rows, tuple(piles))
 
 
@@ -88,13 +106,19 @@ def _learn_words(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
             for word, stop in words:
                 count[word] += 1
                 final[word] += stop
+    usual = sum(final.values()) / max(1, sum(count.values()))  # words before a mark: 1 in 10
+    texts = sum(ending.values())
     words_known = set(count) | {w for w, n in ending.items() if n >= 3 and len(w) >= LABEL}
     known = {word_hash(word) for word in words_known}
     begins = {word_hash(word[:size]) for word in count for size in range(2, len(word))}
     never = [
         word_hash(word)
         for word, n in count.items()
-        if n >= FREQUENT and final[word] <= SELDOM_LAST * n and ord(word[0]) < LETTERS
+        if n >= FREQUENT
+        and final[word] <= SELDOM_LAST * n
+        and n * usual >= EXPECTED_LAST  # without marks inside texts, no word is seldom last
+        and ending[word] <= max(3, OFTEN_LAST * texts)
+        and ord(word[0]) < LETTERS
     ]
     return np.array(sorted(begins - known), np.uint32), np.array(sorted(never), np.uint32)
 
@@ -135,12 +159,14 @@ def _piles(
     ends = table.shaped(table.ends)[:, column]
     texts = scan.prompts if column == 0 else scan.answers[:, column - 1]
     _, first = np.unique(texts, return_index=True)  # a text that is repeated counts once
-    stops = ((ends & (OPEN | DOTS)) > 0) & (lengths >= LEAST_LENGTH[unit])
+    stops = ((ends & (OPEN | DOTS)) > 0) & ((ends & SIZED) == 0)
     once = first[stops[first]]
     values, counts = np.unique(lengths[once], return_counts=True)
     out = []
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        if count < LEAST_PILE:
+        if count < LEAST_PILE or value < LEAST_LENGTH[unit]:
+            continue  # shorter texts count as neighbours alone: a usual length is no pile
+        if count < FEW_PILE and count < FEW_SHARE * len(first):
             continue
         reach, beside = max(AROUND * value, NEAR), int(unit == "characters")
         distance = np.abs(values - value)
@@ -149,7 +175,11 @@ def _piles(
         if len(values) * _tail(count, expected) > CHANCE:
             continue
         rows = np.flatnonzero(stops & (lengths == value))
-        if _looks_cut(scan, column, rows, inside, count):
+        others = stops & (lengths != value)
+        usual = float(inside[others].mean()) if others.any() else 0.0
+        if count < STEEP * expected and _tail(inside[rows].sum(), usual * len(rows)) > DOUBT:
+            continue  # a usual length, at which a few more texts than elsewhere end so
+        if _looks_cut(scan, column, rows, inside, PILE_RATIO * usual):
             out.append((int(value), rows))
     return out
 
@@ -161,9 +191,9 @@ def _tail(count: int, expected: float) -> float:
     return float(np.exp(count - expected - count * np.log(count / expected)))
 
 
-def _looks_cut(scan: Scan, column: int, rows: np.ndarray, inside: np.ndarray, count: int) -> bool:
+def _looks_cut(scan: Scan, column: int, rows: np.ndarray, inside: np.ndarray, usual: float) -> bool:
     """Return True if texts of one length end as texts do that were cut, not as a template's do."""
-    if inside[rows].mean() >= limit("cut_inside"):
+    if inside[rows].mean() >= max(limit("cut_inside"), usual):
         return True
     wanted = set(rows.tolist())
     known = [s.example for s in scan.sample if s.row in wanted][:200]

@@ -23,6 +23,7 @@ from accord.errors import printable
 from accord.evaluate.intervals import Estimate, clopper_pearson
 
 # scales of judges; the smallest that holds all scores is used, else their range
+RATINGS = 60  # different values of a judge's ratings, in steps of a quarter or a half
 SCALES = ((0, 1), (1, 5), (1, 10), (0, 100))
 
 
@@ -177,14 +178,31 @@ def score_findings(scan: Scan) -> list[AuditFinding]:
 
 def tie_width(scan: Scan) -> float:
     """Return the score gap under which a pair is a near tie. For scores between 0 and 1 it is a
-    tenth of the threshold.
+    tenth of the threshold; for a reward model's, on a scale of its own, it goes by the gaps.
     """
+    spread = _own_spread(scan.scores)
+    if spread is not None:
+        return min(limit("near_tie"), limit("near_tie_spread") * spread)
     within_one = (
         np.nanmin(scan.scores) >= 0 and np.nanmax(scan.scores) <= 1
         if not np.isnan(scan.scores).all()
         else False
     )
     return limit("near_tie") * (0.1 if within_one else 1.0)
+
+
+def _own_spread(scores: np.ndarray) -> float | None:
+    """Return the spread of the gaps where scores have a scale of their own, None for ratings.
+
+    Such scores are below 0, or hardly two are equal; ratings repeat a few values.
+    """
+    known = scores[~np.isnan(scores).any(1)]
+    if not len(known) or (known.min() >= 0 and known.max() <= 1):
+        return None
+    if known.min() >= 0 and len(np.unique(known)) <= max(RATINGS, 0.25 * known.size):
+        return None
+    spread = max(float(np.quantile(np.abs(known[:, 0] - known[:, 1]), 0.9)), float(known.std()))
+    return float(f"{spread:.2g}")
 
 
 def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:

@@ -21,6 +21,7 @@ from accord.auditing.wrecks.kinds import KINDS, MENDS, mend_text
 JOINED = {"invisible": ("blank", "invisible")}
 CUT = "cut"
 NAMES = (*(name for name in KINDS if name != "blank"), CUT)
+CONTROLLED, CONTROL = 6, 4  # cut texts of one side, and times as many as of the other
 SHORT_ANSWERS = 25  # characters: a file of labels, in which "None" is one of them
 
 WHY = {
@@ -128,7 +129,19 @@ def _verdict(
     if not _beyond_chance(count, of):
         return "note"
     if cuts is not None:
-        return "warning" if share >= limit("cut") or cuts.pile_share >= limit("wreck") else "note"
+        answers = sorted(side for name, side in sides.items() if name != "prompts")
+        count, of = answers[-1]
+        piled = any(column for column, *_ in cuts.piles) and cuts.pile_share >= limit("wreck")
+        if piled or (count >= limit("cut") * of and _beyond_chance(count, of, limit("cut_usual"))):
+            return "warning"
+        if count >= max(CONTROLLED, limit("cut") * of, CONTROL * answers[0][0]) and answers[1:]:
+            return "warning"  # the other side shows how often the file's sound texts end so
+        # a question may be the beginning of a text: it needs more than an answer does
+        count, of = sides["prompts"]
+        many = count >= limit("cut_prompts") * of
+        if any(not at and texts >= limit("cut_prompt_pile") * of for at, *_, texts in cuts.piles):
+            return "warning"
+        return "warning" if many and _beyond_chance(count, of, limit("cut_usual")) else "note"
     if share >= limit("wreck_unfit") and name in WHOLE_TEXTS:
         return "refused"
     if share >= limit("wreck"):
@@ -143,9 +156,9 @@ def _much_more(sides: dict[str, tuple[int, int]]) -> bool:
     return len(shares) == 2 and max(shares) >= limit("one_sided") * min(shares)
 
 
-def _beyond_chance(count: int, of: int) -> bool:
+def _beyond_chance(count: int, of: int, usual: float | None = None) -> bool:
     """Return True if a sound file hardly ever has so many: Chernoff's bound of a Poisson number."""
-    expected = limit("wreck_usual") * of
+    expected = (limit("wreck_usual") if usual is None else usual) * of
     if count <= max(1.0, expected):
         return False
     return count - expected - count * np.log(count / expected) < np.log(limit("wreck_chance"))

@@ -27,6 +27,20 @@ FORMS = 10_000  # different weak texts whose places are kept
 
 # How a text ends and begins; see `edges`.
 OPEN, ODD_START, DOTS, MARKED = 1, 2, 4, 8
+# the prompt asks for a number of words or lines, or for what comes next: see `asked_length`
+SIZED, CONTINUED = 16, 32
+NUMBER = re.compile(
+    r"\b\d{1,4}[ -](?:more |other |next )?(?:words?|characters?|chars|letters?|tokens?)\b"
+    r"|\d\s?字",
+    re.IGNORECASE,
+)
+CONTINUE = re.compile(
+    r"\b(?:continu(?:e|ation)|autocomplete|(?:auto-?)?complet(?:e|ion)|finish|carry on|go on"
+    r"|what (?:comes|follows)|next (?:\d+ )?(?:words?|lines?|sentences?|part|piece|chunk))\b"
+    r"|续写|接着",
+    re.IGNORECASE,
+)
+FRAMED = 80  # characters at both ends of a prompt, in which it says what it wants
 CUT_MARK = re.compile(
     r"(?:\[|\(|<|\{)\s*(?:\.{3}|…|(?:\w+ )?truncated|cut(?: off)?|continued"
     r"|clipped|snip)[^\]\n]{0,40}(?:\]|\)|>|\})\W{0,3}\Z|\.{3}\s*\(?truncated\)?\Z",
@@ -39,6 +53,7 @@ class WreckTable:
     """The wrecks among the rows added so far."""
 
     columns: int = 0  # 1 + S: the prompt, then the answers
+    wanted: int = 0  # bits of the row that is being added
     signs: array = field(default_factory=lambda: array("H"))  # [N · columns], see kinds.BITS
     characters: array = field(default_factory=lambda: array("I"))
     words: array = field(default_factory=lambda: array("I"))
@@ -60,6 +75,7 @@ class WreckTable:
             self.columns = 1 + len(example.completions)
         row = len(self)
         prompt = example.prompt[-1].content
+        self.wanted = asked_length(prompt)
         whole = "\n".join(turn.content for turn in example.prompt)
         self._add(row, 0, prompt, Asked(prompt))
         asked = Asked(whole)
@@ -85,7 +101,7 @@ class WreckTable:
         self.characters.append(min(len(text), 0xFFFFFFFF))
         self.words.append(len(text.split()))
         bits, word = edges(text)
-        self.ends.append(bits)
+        self.ends.append(bits | self.wanted)
         self.last.append(word)
 
     def shaped(self, values: array) -> np.ndarray:
@@ -112,6 +128,7 @@ class WreckTable:
         weak = np.array(self.weak).reshape(-1, 3)
         weak = weak[weak[:, 1] == NUMBERS[name]]
         out: list[tuple[np.ndarray, tuple[int, int, int]]] = []
+        few: list[tuple[np.ndarray, tuple[int, int, int]]] = []
         if not len(weak):
             return out
         column = weak[:, 0] % self.columns
@@ -125,9 +142,11 @@ class WreckTable:
             asked = texts if side == 0 else questions[texts // self.columns]
             # signs that only add up must be as many as a finding needs
             needed = least if weak[part[0], 2] else max(least, limit("wreck") * len(self))
-            if len(np.unique(asked)) >= needed:
-                out.append((texts, (NUMBERS[name], side, int(weak[part[0], 2]))))
-        return out
+            enough = len(np.unique(asked)) >= needed
+            (out if enough else few).append((texts, (NUMBERS[name], side, int(weak[part[0], 2]))))
+        # what counts on one side counts on the other: else few there would look like none
+        common = {form[2] for _, form in out if form[1]}
+        return out + [(texts, form) for texts, form in few if form[1] and form[2] in common]
 
 
 NUMBERS = {name: at for at, name in enumerate(KINDS)}
@@ -136,6 +155,13 @@ NUMBERS = {name: at for at, name in enumerate(KINDS)}
 def shown(text: str) -> str:
     """Return a piece of a text as it can be shown."""
     return shorten(printable(text[: 4 * SHOWN_PIECE].replace("\n", " ⏎ ")), SHOWN_PIECE)
+
+
+def asked_length(prompt: str) -> int:
+    """Return in bits whether a prompt says how long an answer is, or has it go on with a text."""
+    ends = prompt[:FRAMED] + "\n" + prompt[-FRAMED:]
+    sized = SIZED if NUMBER.search(ends) else 0
+    return sized | (CONTINUED if CONTINUE.search(ends) else 0)
 
 
 def edges(text: str) -> tuple[int, int]:

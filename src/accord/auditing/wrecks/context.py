@@ -12,12 +12,25 @@ CODE = re.compile(
     r"```|\b(?:code|coding|python|java|javascript|typescript|c\+\+|rust|golang|bash|shell|sql|regex"
     r"|regular expression|function|script|program|programming|algorithm|compiler?|snippet|api"
     r"|json|yaml|xml|css|latex|django|flask|react|jinja|template|string|variable|parse|render"
-    r"|def |class |import |print\(|select |console\.|escape|markdown|terminal|command line)",
+    r"|def |class |import |print\(|select |console\.|escape|markdown|terminal|command line"
+    r"|typeof\b|js\b|parse(?:int|float)\b|\w{1,40}\.\w{1,40}\(|\w{1,40}\[-?\d)|\[\]\[",
     re.IGNORECASE,
 )
 PAGE = re.compile(
     r"\b(?:html|xml|svg|css|web ?(?:page|site|app)?|markup|tags?|entit(?:y|ies)|escape"
     r"|browser|front-?end|javascript|react|email template|rss|wiki|jsx|vue|angular|landing page)\b",
+    re.IGNORECASE,
+)
+# what asks for markup itself, so that even a text that is escaped throughout is right
+MARKUP = re.compile(
+    r"\b(?:x?html\d?|xml|svg|jsx|rss|markup|entit(?:y|ies)|(?:un|double-)?escap(?:e|es|ed|ing))\b",
+    re.IGNORECASE,
+)
+TRANSLATION = re.compile(
+    r"\b(?:translat\w*|translit\w*|localis\w*|localiz\w*|übersetz\w*|tradui\w*|traduc\w*"
+    r"|(?:in|into|to|auf|en) (?:english|german|french|spanish|italian|portuguese|russian|japanese"
+    r"|chinese|korean|arabic|hindi|turkish|polish|dutch|deutsch|englisch|français|anglais|español"
+    r"|inglés))\b|翻译|翻譯|翻訳|перев[её]д|ترجم|अनुवाद|번역",
     re.IGNORECASE,
 )
 TAGGED = re.compile(r"<[a-z!/]", re.IGNORECASE)
@@ -73,6 +86,16 @@ class Asked:
     def page(self) -> bool:
         """True if it is about a page or its markup."""
         return PAGE.search(self.end) is not None
+
+    @cached_property
+    def markup(self) -> bool:
+        """True if it asks for markup or escapes, or holds a tag."""
+        return MARKUP.search(self.end) is not None or TAGGED.search(self.end) is not None
+
+    @cached_property
+    def translation(self) -> bool:
+        """True if it asks for a translation."""
+        return TRANSLATION.search(self.end) is not None
 
     @cached_property
     def tagged(self) -> bool:

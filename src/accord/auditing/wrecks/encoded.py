@@ -26,6 +26,7 @@ TAG = re.compile(
     r"|table|small|sup|sub|pre|img|section|article|strike|a(?= href|>))(?:\s[^<>\n]{0,200})?\s?/?>",
     re.IGNORECASE,
 )
+LAID_OUT = re.compile(r"</|<(?:br|p|hr|div|li)\b", re.IGNORECASE)
 CODED = re.compile(r"```|`[^`\n]{1,200}`")
 SPAN = re.compile(r"```[^\0]*?(?:```|\Z)|`[^`\n]{1,200}`")
 
@@ -36,7 +37,7 @@ def page_escapes(text: str, asked: Asked) -> Hit | None:
     entity = ENTITY.search(head) if "&" in head and ";" in head else None
     if entity is not None and html.unescape(entity.group()) == entity.group():
         entity = None
-    if entity is not None and _is_escaped(head):
+    if entity is not None and not asked.markup and _is_escaped(head):
         return Hit(_around(head, entity.start(), entity.end()))
     tag = TAG.search(head) if "<" in head and ">" in head else None
     if entity is None and tag is None:
@@ -46,6 +47,8 @@ def page_escapes(text: str, asked: Asked) -> Hit | None:
         return None
     if asked.code or "```" in head:
         return None
+    if asked.prompt is text and entity is None and not LAID_OUT.search(head):
+        return None  # a prompt that names a tag: "put it in <u>"
     prose = SPAN.sub(" ", head)
     entity, tags = ENTITY.search(prose), TAG.findall(prose)
     first = entity or TAG.search(prose)
@@ -215,9 +218,9 @@ def doubled_json(text: str, asked: Asked) -> Hit | None:
         inner = _parsed(plain)
         if isinstance(inner, str) and inner != plain[1:-1]:
             return Hit(plain)
-        return (
-            weak(plain, "quotation marks around a whole text") if isinstance(inner, str) else None
-        )
+        if not isinstance(inner, str) or len(inner.split()) < 2:
+            return None  # a word in quotation marks is a value: typeof null is "object"
+        return weak(plain, "quotation marks around a whole text")
     if plain[0] not in "{[" or plain[-1] not in "}]":
         return None
     if asked.json and asked.prompt is not text:

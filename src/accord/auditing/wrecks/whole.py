@@ -25,9 +25,9 @@ class Hit:
     key: int = 0
 
 
-def weak(text: str, shown: str | None = None) -> Hit:
-    """Return a sign that counts where it is repeated."""
-    folded = DIGITS.sub(" ", text[:400].lower())
+def weak(text: str, shown: str | None = None, key: str | None = None) -> Hit:
+    """Return a sign that counts where it is repeated; `key` is what must be the same."""
+    folded = DIGITS.sub(" ", text[:400].lower()) if key is None else key
     return Hit(
         text if shown is None else shown, False, zlib.crc32(folded.encode("utf-8", "ignore"))
     )
@@ -164,7 +164,7 @@ def error(text: str, asked: Asked) -> Hit | None:
     if size > SHORT_ERROR:
         begin = text[:80].lstrip(" \t\r\n`*#>").lower()
         if size > LONG_ERROR or not begin.startswith(TRACED):
-            return _tail_error(text)
+            return _tail_error(text, asked)
     low = text[:2000].lower()
     if not any(map(low.__contains__, ERROR_QUICK)):
         return None
@@ -172,17 +172,73 @@ def error(text: str, asked: Asked) -> Hit | None:
     signs = 0 if sure else sum(each.search(low[:600]) is not None for each in ERROR_WEAK)
     if not sure and (signs == 0 or size > 500):
         return None
-    return weak(text) if asked.fault else Hit(text, sure or signs > 1)
+    if asked.prompt is text:
+        if QUESTION.search(text):
+            return None
+        # a person pastes what a program wrote, with its lines: only copies of it are a wreck
+        if FRAME.search(text):
+            return weak(text, key=text)
+        return _graded(text, asked.fault, sure or signs > 1)
+    if not sure and signs < 2 and any(map(asked.low.__contains__, NAMED)):
+        return None  # "the server is down" explains an error that the prompt names
+    if _is_quoted(text, low, asked) or (asked.fault and _is_explained(text)):
+        return None
+    return _graded(text, asked.fault or asked.translation, sure or signs > 1)
 
 
-def _tail_error(text: str) -> Hit | None:
+def _graded(text: str, expected: bool, sure: bool) -> Hit:
+    return weak(text) if expected else Hit(text, sure)
+
+
+FRAME = re.compile(r"\bline \d+|\.\w{1,10}:\d+|\n\s*at |^\S*\d\d:\d\d:\d\d", re.MULTILINE)
+QUESTION = re.compile(r"\?[\"')]?[^\S\n]*$", re.MULTILINE)
+NAMED = ("error", "exception", "traceback")
+PIECE = re.compile(r"[`\n\"]+")
+WORD = re.compile(r"\w+")
+QUOTED, TAKEN = 8, 0.8  # characters of a piece, share of an answer's words
+
+
+def _is_quoted(text: str, low: str, asked: Asked) -> bool:
+    """Return True if the error stands in the prompt, or all of the answer's words do (a log)."""
+    for piece in PIECE.split(low[:600]):
+        piece = piece.strip(" *#>:.'")
+        if (
+            len(piece) >= QUOTED
+            and piece in asked.low
+            and any(map(piece.__contains__, ERROR_QUICK))
+        ):
+            return True
+    found = CLASS.search(text[:400])
+    if found is not None and found.group().strip().lower() in asked.low:
+        return True
+    words = WORD.findall(low[:600])
+    if len(words) < 3:
+        return False
+    known = set(WORD.findall(asked.low))
+    return sum(word in known for word in words) >= TAKEN * len(words)
+
+
+def _is_explained(text: str) -> bool:
+    """Return True if a paragraph of prose stands behind the first line."""
+    rest = text.partition("\n")[2].rpartition("\n\n")[2].strip() if "\n\n" in text else ""
+    low = rest.lower()
+    return (
+        len(rest.split()) >= 6
+        and rest[:1].isupper()
+        and rest.endswith((".", "!", "?"))
+        and CLASS.search(rest) is None
+        and not any(each.search(low) for each in (*ERROR_SURE, *ERROR_WEAK))
+    )
+
+
+def _tail_error(text: str, asked: Asked) -> Hit | None:
     """Recognise an error that stands behind the beginning of an answer; it counts if repeated."""
     last = text[-400:].rstrip().rpartition("\n")[2]
     low = last.lower()
     if len(last) > 300 or not any(map(low.__contains__, TAIL_QUICK)):
         return None
     sure = CLASS.search(last) or any(each.search(low) for each in ERROR_SURE)
-    return weak(last) if sure else None
+    return weak(last) if sure and low.strip("`* ") not in asked.low else None
 
 
 # ---------------------------------------------------------------- moderation
