@@ -26,7 +26,7 @@ Replaced = tuple[Slot, list[str], list[str]]
 _TOKEN = re.compile(r"\w+")
 
 
-def ask_otherwise(said: Sequence[bytes], pairs: np.ndarray) -> np.ndarray:
+def ask_otherwise(said: Sequence[bytes] | np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Mark the pairs (i, j) [m, 2] of last user turns that ask two things, [m] bool: another
     number, month or name stands in the same place, or another word where a form is filled in.
 
@@ -69,7 +69,7 @@ def _changed(found: list[Replaced], one: list[str], two: list[str]) -> bool:
     return others > limit("near_changed") * longer
 
 
-def reads_alike(said: Sequence[bytes], pairs: np.ndarray) -> np.ndarray:
+def reads_alike(said: Sequence[bytes] | np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Mark the pairs (i, j) [m, 2] of last user turns whose words are the same but for slips,
     [m] bool. Turns that were not kept count as such: their signatures were compared.
     """
