@@ -29,7 +29,8 @@ SCALES = ((0, 1), (1, 5), (1, 10), (0, 100))
 
 def noise(scan: Scan, probes: Probes | None, causes: Sequence[Cause] = ()) -> AuditFinding | None:
     """Estimate the share of randomly flipped labels, from texts alone, among the rows that no other
-    finding accounts for. It warns only if the lower end is above the limit.
+    finding accounts for. It warns only if the lower end is above the limit and the interval narrow:
+    200 sound rows of hh_harmless gave 13 to 44 %.
     """
     if probes is None:
         return None
@@ -40,7 +41,7 @@ def noise(scan: Scan, probes: Probes | None, causes: Sequence[Cause] = ()) -> Au
         "refused"
         if share.low > limit("noise_unfit")
         else "warning"
-        if share.low > limit("noise")
+        if share.low > limit("noise") and identified
         else "ok"
         if identified and share.value <= limit("noise")
         else "note"
