@@ -38,6 +38,7 @@ from scipy.special import expit
 
 from accord.auditing.checks.noise import accounted_for, flipped_share
 from accord.auditing.checks.probes import FOLDS, Probed, fold_of, word_table
+from accord.auditing.cleansed import cleanse
 from accord.auditing.scan import scan
 from accord.auditing.thresholds import limit
 from accord.evaluate.auc import auc_estimate
@@ -80,7 +81,7 @@ class Base:
         table = scan(path, sample=sample)
         rows = table.sample_rows
         return cls(
-            word_table(table),
+            word_table(cleanse(table)),
             table.groups[rows],
             table.desirable[rows],
             accounted_for(table),

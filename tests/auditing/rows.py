@@ -52,11 +52,11 @@ def clean(n: int = 400, seed: int = 0, mixed: float = MIXED) -> list[dict]:
     return rows
 
 
-def labelled(n: int = 400, good: float = 0.55, seed: int = 0) -> list[dict]:
+def labelled(n: int = 400, good: float = 0.55, seed: int = 0, mixed: float = MIXED) -> list[dict]:
     """One answer a prompt, with its label."""
     rng = random.Random(seed)
     rows = []
-    for row in clean(n, seed):
+    for row in clean(n, seed, mixed):
         label = rng.random() < good
         rows.append(
             {

@@ -23,7 +23,7 @@ def invoke(*arguments):
     ("rows", "code", "verdict"),
     [
         (clean(300), 0, "fit"),
-        (flipped(clean(300), 0.3), 0, "fit with care"),
+        (flipped(clean(600, mixed=0.0), 0.25), 0, "fit with care"),
         ([r | {"label": True} for r in labelled(60)], 3, "unfit"),
     ],
     ids=["fit", "care", "unfit"],
@@ -41,7 +41,7 @@ def test_audit_for_machines(rows, code, verdict, tmp_path):
 def test_audit_for_people(tmp_path):
     done = invoke(
         "audit",
-        write(tmp_path / "data.jsonl", flipped(clean(300), 0.3)),
+        write(tmp_path / "data.jsonl", flipped(clean(600, mixed=0.0), 0.25)),
         "--page",
         tmp_path / "p.html",
         "--fix",
@@ -50,11 +50,11 @@ def test_audit_for_people(tmp_path):
     assert done.exit_code == 0, done.output
     last = done.stdout.splitlines()[-1]
     assert (
-        last.startswith("FIT WITH CARE, small: data.jsonl, 300 pairs (")
+        last.startswith("FIT WITH CARE, small: data.jsonl, 600 pairs (")
         and "why:" in done.stdout
         and "▸" in done.stdout
     )
-    assert (tmp_path / "p.html").exists() and "300 rows = 300 written + 0 left out" in done.stdout
+    assert (tmp_path / "p.html").exists() and "600 rows = 600 written + 0 left out" in done.stdout
 
 
 def test_an_audit_is_the_same_twice(tmp_path):
@@ -182,7 +182,7 @@ def test_tokens_and_hardness(tiny_folder, tmp_path):
 def test_advice_runs_as_it_is(tiny_folder, tmp_path):
     """The recipe is one that `accord train --dry-run` accepts, and it names the measured noise."""
     data, recipe = (
-        write(tmp_path / "data.jsonl", flipped(clean(400, mixed=0.0), 0.2)),
+        write(tmp_path / "data.jsonl", flipped(clean(800, mixed=0.0), 0.25)),
         tmp_path / "recipe.yaml",
     )
     done = invoke(

@@ -207,18 +207,25 @@ FORM = "Please call send mail with to {}, urgent {}"
         ("send the long letter to Pia at once", "send the long letter to Hana at once", True),
         ("any news of the parcel for Ben", "any news of the parcel for Wen", True),
         ("send the letter, urgent true", "send the letter, urgent false", True),
-        ("how does the old bridge carry heavy lorries in hard winters and hot summers",
-         "how does the old brigde carry heavy lorries in hard winters and hot summers", False),
-        ("how does the old bridge carry heavy lorries in hard winters and hot summers",
-         "please say how does the old bridge carry heavy lorries in hard winters and hot summers",
-         False),
-        ("how does the old bridge carry heavy lorries in hard winters, hot summers and big storms",
-         "how does the old bridge carry heavy trucks in hard winters, hot summers and big storms",
-         False),
+        (
+            "how does the bridge carry heavy lorries in hard winters and hot summers",
+            "how does the old brigde carry heavy lorries in hard winters and hot summers",
+            False,
+        ),
+        (
+            "how does the bridge carry heavy lorries in hard winters and hot summers",
+            "please say how does the bridge carry heavy lorries in hard winters and hot summers",
+            False,
+        ),
+        (
+            "how does the bridge carry heavy lorries in hard winters, hot summers and big storms",
+            "how does the bridge carry heavy trucks in hard winters, hot summers and big storms",
+            False,
+        ),
         ("poem, garden, amber, 3 lines", "poem, ladder, amber, 3 lines", True),
         ("", "", False),
     ],
-)  # fmt: skip
+)
 def test_questions_that_differ_in_one_word(one, two, other):
     said = [one.encode(), two.encode()]
     assert ask_otherwise(said, np.array([[0, 1]])).tolist() == [other]
@@ -237,10 +244,14 @@ def test_a_form_is_no_near_duplicate(tmp_path):
     """Sound rows that differ in a name stay; a slip in a prompt and another blank do not."""
     names = "Pia Hana Ben Wen Rosa Sven Uma Kofi Farah Emil Ada Viktor".split()
     rows = [
-        {"prompt": FORM.format(name, urgent), "chosen": f'{{"to": "{name}", "urgent": {urgent}}}',
-         "rejected": f'{{"to": "{name}", "urgent": "maybe"}}'}
-        for name in names for urgent in ("true", "false")
-    ]  # fmt: skip
+        {
+            "prompt": FORM.format(name, urgent),
+            "chosen": f'{{"to": "{name}", "urgent": {urgent}}}',
+            "rejected": f'{{"to": "{name}", "urgent": "maybe"}}',
+        }
+        for name in names
+        for urgent in ("true", "false")
+    ]
     fine = scan(write(tmp_path / "a.jsonl", rows + leak_rows(60)))
     assert not near_duplicate_rows(fine).any()
     base = leak_rows(60)
@@ -282,9 +293,11 @@ def test_two_rows_that_leak_are_a_note(tmp_path):
         audit(
             write(tmp_path / "a.jsonl", rows[:150]),
             held_out=write(tmp_path / "b.jsonl", rows[:n] + rows[150:]),
-        ).always("leakage.exact").verdict
+        )
+        .always("leakage.exact")
+        .verdict
         for n in (0, 2, 3)
-    ]  # fmt: skip
+    ]
     assert verdicts == ["ok", "note", "warning"]
 
 
@@ -469,7 +482,7 @@ def test_hostile_texts(tmp_path):
     """Long runs, NUL, a lone surrogate, no word at all, an id of 10,000 letters."""
     rows = leak_rows(40)
     texts = ["(" * 70_000, "\0" * 50, "\ud800 x", "!!! ???", "a " * 40_000, "\u200b" * 30]
-    for row, text in zip(rows, texts, strict=False):
+    for row, text in zip(rows, texts, strict=False):  # fewer texts than rows
         row["prompt"] = text + str(len(text))
         row["id"] = "9" * 10_000
     file = tmp_path / "a.jsonl"

@@ -365,7 +365,11 @@ def test_advice_names_faults_with_their_commands_and_the_amount_apart(tmp_path):
 
 def test_advice_does_not_answer_a_symptom(tmp_path):
     """Length that decides because a phrase was added calls for the phrase to go, not for simpo."""
-    rows = [row | {"chosen": row["chosen"] + " and so on" * 4} for row in clean(300)]
+    more = [row["rejected"] for row in clean(300, seed=9)]
+    rows = [
+        row | {"chosen": f"{row['chosen']} {text}"}
+        for row, text in zip(clean(300), more, strict=True)
+    ]
     found = audit(write(tmp_path / "data.jsonl", rows))
     ask = lambda: advise(found, MACHINE, model="m", data="d", held_out=None).method  # noqa: E731
     assert ask() == "simpo"

@@ -187,12 +187,14 @@ def test_what_is_no_wreck(text, prompt):
         ("&lt;i&gt;", "Which escapes does XML need?"),
         ('"object"', "What is typeof null?"),
         ("`KeyError: 'a'` means that the key is missing.", "I get \"KeyError: 'a'\", why?"),
-        ("Traceback (most recent call last):\n  ...\nKeyError: 'a'\n\nIt has no such key at all.",
-         "Why does my program end with an exception?"),
+        (
+            "Traceback (most recent call last):\n  ...\nKeyError: 'a'\n\nIt has no such key.",
+            "Why does my program end with an exception?",
+        ),
         ("2024-01-01 ERROR timeout after retry", "INFO done\n2024-01-01 ERROR timeout after retry"),
         ("The server is down or overloaded.", "What is Error 503?"),
     ],
-)  # fmt: skip
+)
 def test_what_is_asked_for_is_no_sign(text, prompt):
     assert not {"html", "json", "error"} & set(kinds_of(text, Asked(prompt)))
 

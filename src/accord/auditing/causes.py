@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Cause:
-    """What one finding explains."""
+    """Rows and texts that one finding explains."""
 
     check: str  # of the finding
     title: str  # of the finding, to be named beside a symptom

@@ -118,7 +118,7 @@ class Change:
 
 def _first_change(text: str, other: str) -> str:
     """Return the piece of a text around the first character in which it differs from another."""
-    pairs = zip(text, other, strict=False)
+    pairs = zip(text, other, strict=False)  # the shorter ends the comparison
     at = next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(text), len(other)))
     return shown(text[max(0, at - 20) : at + 60])
 

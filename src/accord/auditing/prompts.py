@@ -317,7 +317,8 @@ _ENDINGS = frozenset("s es ed d ing er ers ly al e n en".split())
 
 def _one_edit(short: str, long: str) -> bool:
     """Tell whether one letter added, changed or exchanged with its neighbour makes them one."""
-    at = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    both = enumerate(zip(short, long, strict=False))  # the longer goes on
+    at = next((i for i, (a, b) in both if a != b), len(short))
     if len(short) < len(long):
         return short[at:] == long[at + 1 :]
     return short[at + 1 :] == long[at + 1 :] or _exchanged(short, long)

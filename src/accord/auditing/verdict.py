@@ -1,4 +1,4 @@
-"""The verdict on a file, and the sentences that every command says of it.
+"""The verdict on a file, and the sentences that every command writes of it.
 
 The rule:
 
@@ -10,7 +10,7 @@ The rule:
 - *fit*: neither. A property of sound data is a note and counts for nothing: several rows a prompt,
   prompts that are built alike, more good labels than bad ones, long texts, answers that nearly
   agree.
-- The amount is said apart: "small" is a word beside the verdict. It never changes the verdict,
+- The amount stands apart: "small" is a word beside the verdict. It never changes the verdict,
   since few sound rows are sound.
 - A symptom stands under its cause. The cause weighs as much as the worst of the two.
 

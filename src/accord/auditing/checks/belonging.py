@@ -1,9 +1,9 @@
-"""Answers that belong to other rows' prompts: a shifted column, a reversed or shuffled one, a wrong
-join; over the file, in a run of its rows, or in rows strewn over it.
+"""Find answers that belong to other rows' prompts: a shifted column, a reversed or shuffled one, a
+wrong join; over the file, in a run of its rows, or in rows strewn over it.
 
 A row whose answer shares no words with its prompt is no sign: labels, letters, code and
 translations share none. The sign is that the prompt fits the answer of *another* row, by terms that
-did not choose that row. So nothing is said where nothing can be known.
+did not choose that row. Silence is right where nothing can be known.
 
     shift     the answer k rows on fits better than the own one, in a run of rows
     shuffle   over the file or a run, the own answer is like a random one, and a partner chosen by
@@ -268,7 +268,7 @@ def _strewn(side: _Side) -> Misplaced | None:
     return Misplaced("strewn", hit, rank=float(side.own[hit].mean()), other=float(other.mean()))
 
 
-# ---------------------------------------------------------------- what is said
+# ---------------------------------------------------------------- sentences
 
 
 def _joined(

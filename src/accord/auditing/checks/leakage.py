@@ -35,7 +35,7 @@ CANNED = 2  # different prompts under which the same answers may stand before th
 
 @dataclass(frozen=True)
 class Compared:
-    """What is compared of the rows of a file; see the fields of `Scan`."""
+    """Keys and signatures of the rows of a file, to be compared; see the fields of `Scan`."""
 
     questions: np.ndarray  # [N] uint64
     prompt_signs: np.ndarray  # [N, BINS] uint16
@@ -81,7 +81,7 @@ def _arrays(examples: Sequence[Example]) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Leaks:
-    """Which held-out rows are trained on, by the way in which they are, [M] bool each. A prompt
+    """Held-out rows that are trained on, by the way in which they are, [M] bool each. A prompt
     counts once, where it comes first; answers count under every prompt but the same.
     """
 

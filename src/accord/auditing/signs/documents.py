@@ -44,7 +44,7 @@ class Documents:
 
 @dataclass(frozen=True)
 class Contrast:
-    """How a property is spread over the two sides."""
+    """Shares of the two sides that have a property."""
 
     share: float  # of the side that has more of it
     other: float  # of the other side

@@ -1,4 +1,4 @@
-"""What is kept of every row while a file is read once, beside the arrays of `scan.py`: one table a
+"""Tables of every row, kept while a file is read once, beside the arrays of `scan.py`: one table a
 kind of fault. A table knows rows by their numbers, in the order in which they are added, and takes
 few bytes a row: a million rows must stay under 2.5 GB.
 """

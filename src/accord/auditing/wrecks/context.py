@@ -1,4 +1,4 @@
-"""What a prompt asks for: "None" is a right answer to some questions, and tags to others."""
+"""Requests of a prompt: "None" is a right answer to some questions, and tags to others."""
 
 from __future__ import annotations
 
