@@ -362,12 +362,12 @@ def _kind(example: Example) -> str:
 
 def _features(example: Example, prompt: str) -> list[list[float]]:
     question = example.prompt[-1].content
-    # a prompt that names a language may ask for an answer in it
-    asked = "" if names_language(question) else language(question)
-    rows = []
+    asked, rows = language(question), []
     for text in example.completions:
         said = language(text)
-        rows.append([*counts(text), not asked or not said or asked == said])
+        own = not asked or not said or asked == said
+        # a prompt that names a language may ask for an answer in it; 100 µs, where they differ
+        rows.append([*counts(text), own or names_language(question)])
     return rows
 
 
