@@ -33,7 +33,12 @@ CONTENT = {
     "data.repeats": ("integrity.duplicates", "integrity.near_duplicates"),
     "data.prompts": ("diversity.repeated_prompts", "diversity.near_prompts"),
     "data.contradictions": ("integrity.contradictions", "integrity.cycles"),
-    "data.belonging": ("integrity.belonging", "integrity.ids"),
+    "data.belonging": (
+        "integrity.belonging",
+        "integrity.swapped_texts",
+        "integrity.repeated_answers",
+        "integrity.ids",
+    ),
     "data.answers": ("integrity.same_answers", "hardness.near_identical", "integrity.language"),
     "data.shortcut": ("shortcuts.",),
     "data.scores": (
