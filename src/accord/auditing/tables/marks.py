@@ -22,6 +22,7 @@ class MarkTable:
     """The marks of the rows added so far."""
 
     flags: list[tuple[int, ...]] = field(default_factory=list)  # of each row: prompt, then answers
+    known: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
     good: list[bool] = field(default_factory=list)  # labelled rows: is the answer desirable
     labelled: bool = False
     families: dict[str, Counter] = field(default_factory=dict)  # kind -> family -> rows
@@ -47,7 +48,8 @@ class MarkTable:
                 places.append((row, shorten(printable(hit.shown.replace("\n", " ⏎ ")), 80)))
             if hit.family:
                 self.families.setdefault(hit.kind, Counter())[hit.family] += 1
-        self.flags.append(tuple(flags))
+        same = tuple(flags)
+        self.flags.append(self.known.setdefault(same, same))  # one tuple for nearly all rows
         if isinstance(example, Labelled):
             self.labelled = True
             self.good.append(example.desirable)
