@@ -188,7 +188,8 @@ def test_what_is_no_wreck(text, prompt):
         ('"object"', "What is typeof null?"),
         ("`KeyError: 'a'` means that the key is missing.", "I get \"KeyError: 'a'\", why?"),
         (
-            "Traceback (most recent call last):\n  ...\nKeyError: 'a'\n\nIt has no such key.",
+            "Traceback (most recent call last):\n  ...\nKeyError: 'a'\n\n"
+            "It has no such key at all.",
             "Why does my program end with an exception?",
         ),
         ("2024-01-01 ERROR timeout after retry", "INFO done\n2024-01-01 ERROR timeout after retry"),

@@ -40,6 +40,9 @@ def lines(audit: Audit, width: int, *, every: bool = False) -> Iterator[str]:
     scan, judged = audit.scan, audit.judged
     yield ""
     yield _wrapped(f"{scan.name}: {judged.amount}. {judged.counts}.", width, "")
+    account = audit.find("columns.unread")
+    if account is not None and account.verdict == "ok":
+        yield _wrapped(account.says[:1].upper() + account.says[1:], width, "", "  ")
     for cause in judged.causes:
         yield from _cause(cause, width, audit, every)
     if judged.notes:
