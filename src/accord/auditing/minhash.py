@@ -156,11 +156,3 @@ def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
     """Number the connected components; return the number of each row's component, [n]."""
     graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     return connected_components(graph, directed=False)[1]
-
-
-def near_clusters(keys: np.ndarray, signs: np.ndarray, threshold: float) -> np.ndarray:
-    """Cluster rows, [n]: rows with one key (exact hash) belong together, and so do keys with
-    similar signatures.
-    """
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    return clusters(len(first), links(signs[first], threshold))[group]

@@ -1,8 +1,8 @@
 """One pass over a file: keep compact numbers of every row and the texts of a sample.
 
-A pair takes about 700 bytes here, whatever its length: hashes, counts, scores and three MinHash
-signatures. So a million pairs fit in under a gigabyte, and every check afterwards is a few numpy
-operations.
+A pair takes a bounded number of bytes here, whatever its length: hashes, counts, scores, three
+MinHash signatures, and the words of a short last turn. Every check afterwards is a few numpy
+operations. benchmarks/audit_scale.py measures the memory.
 
 N rows · S sides (2 of a pair, chosen first; 1 of a labelled answer) · F features.
 """

@@ -274,9 +274,6 @@ THRESHOLDS = {
         3.0,
         "times as many rows at a score as at its neighbours: a parser's default, not a judgement",
     ),
-    "both_bad": Threshold(
-        0.10, "share of pairs whose chosen answer lies in the lower half of the scale"
-    ),
     "few_pairs": Threshold(
         3_000,
         "under a few thousand pairs DPO overfits within an epoch or two (the project's lesson)",
@@ -378,9 +375,6 @@ THRESHOLDS = {
     ),
     "special_tokens": Threshold(
         0.001, "share of rows with a special token inside their text; as for unusable rows"
-    ),
-    "end_gap": Threshold(
-        0.05, "difference in EOS share between the sides: the model learns to end, or not to"
     ),
     "easy": Threshold(
         0.8, "share of pairs that the reference ranks already: little is left to learn"

@@ -23,7 +23,6 @@ ODD = (
 CONTROL = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f"
 ASCII_CONTROL = bytes(c for c in (*range(32), 127) if c not in (9, 10, 13))
 UNSEEN = re.compile(f"[{ODD}{CONTROL}]")
-LINES = re.compile("[\u2028\u2029\u0085]")
 RARE_BLANK = "\u2000-\u2008\u205f\u2009\u200a"
 BLANKS = re.compile(rf"(?<=[^\W\d_])[{RARE_BLANK}\u00a0\u202f\u3000](?=[^\W\d_])")
 ODD_BLANK = re.compile(rf"[{RARE_BLANK}\u00a0\u202f\u3000]")

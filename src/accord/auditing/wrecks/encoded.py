@@ -27,7 +27,6 @@ TAG = re.compile(
     re.IGNORECASE,
 )
 LAID_OUT = re.compile(r"</|<(?:br|p|hr|div|li)\b", re.IGNORECASE)
-CODED = re.compile(r"```|`[^`\n]{1,200}`")
 SPAN = re.compile(r"```[^\0]*?(?:```|\Z)|`[^`\n]{1,200}`")
 
 
