@@ -90,18 +90,13 @@ class Command:
 
 
 def documents() -> dict[str, str]:
-    """Read README and the pages; what is made from the code is made first."""
-    if str(ROOT / "docs") not in sys.path:
-        sys.path.insert(0, str(ROOT / "docs"))
-    from making.pages import expand
-
+    """Read README and the pages."""
     found = {}
     for name in DOCUMENTS:
         path = ROOT / name
         files = sorted(path.rglob("*.md")) if path.is_dir() else [path] * path.exists()
         for file in files:
-            text = file.read_text(encoding="utf-8")
-            found[str(file.relative_to(ROOT))] = expand(text) if path.is_dir() else text
+            found[str(file.relative_to(ROOT))] = file.read_text(encoding="utf-8")
     return found
 
 
