@@ -16,10 +16,10 @@ from accord.play.build import page as playground
 from making import commands, data, figures, files, methods, monitoring, moving, python
 from making.text import ROOT
 
-# What stands between the comments; an opening comment with nothing behind it begins a block. One
-# behind a backtick is shown as code.
+# What stands between the comments; an opening comment with nothing behind it begins a block.
+# Comments between backticks are shown as code.
 OPENING = r"(?<!`)<!-- made: (?P<call>[^\n]+?) -->"
-CLOSING = r"(?<!`)<!-- end -->"
+CLOSING = r"<!-- end -->(?!`)"
 MADE = re.compile(rf"{OPENING}(?P<body>.*?){CLOSING}", re.DOTALL)
 COMMENT = re.compile(rf"{OPENING}|{CLOSING}")
 
