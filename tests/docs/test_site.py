@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_no_faults
 from making.links import SITE_PAGES
+from play.browser import Browser, chromium
 from typer.testing import CliRunner
 
 from accord.cli.app import app
@@ -22,6 +23,8 @@ pytest.importorskip("material", reason="pip install -e '.[docs]'")
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+# a link that the site shows as the page that it leads to (docs/hooks.py)
+PLAYGROUND = re.compile(r"^\[[^\]\n]+\]\(playground\.html#preset=(\w+)\)$", re.MULTILINE)
 # attributes that a browser follows by itself
 FETCHED = {"src", "srcset", "data", "poster", "action", "formaction", "background"}
 FETCHING_LINKS = {
@@ -94,6 +97,68 @@ def test_the_site_holds_pages_and_nothing_of_their_making(site):
     assert not list(site.rglob("*.py")) and not (site / "making").exists()
     flags = (site / "metrics.html").read_text(encoding="utf-8")
     assert 'id="chosen-reward-negative"' in flags  # where start.md points to
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if chromium() is None:
+        pytest.skip("Chromium is not installed: the site cannot be opened")
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def show(browser, file: Path) -> None:
+    """Open a page of the site from the disk."""
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.call("Page.navigate", url=file.as_uri())
+    browser.until(f"document.readyState === 'complete' && location.href === '{file.as_uri()}'")
+
+
+def test_search_works_from_a_disk(site, browser):
+    """The index is a script, and what would be a worker runs in a frame."""
+    show(browser, site / "start.html")
+    browser.run(
+        """(() => { const input = document.querySelector('.md-search__input');
+        input.focus(); input.value = 'gamma_beta_ratio';
+        for (const kind of ['input', 'keyup']) input.dispatchEvent(new Event(kind)); })()"""
+    )
+    browser.until("document.querySelectorAll('.md-search-result__link').length > 0")
+    found = browser.run(
+        "[...document.querySelectorAll('.md-search-result__link')].map((link) => link.href)"
+    )
+    assert any("/beta.html" in url or "/methods.html" in url for url in found)
+    assert not browser.complaints
+    assert {url.split(":")[0] for url in browser.requests} <= {"file", "about", "blob", "data"}
+
+
+def test_the_playground_stands_where_pages_link_to_it(site, browser):
+    """At the preset of the link, which stays beside it for the repository's page."""
+    shown = {}
+    for page in PAGES:
+        presets = PLAYGROUND.findall(page.read_text(encoding="utf-8"))
+        built = (site / page.relative_to(ROOT / "docs").with_suffix(".html")).read_text("utf-8")
+        assert built.count('<iframe class="playground"') == len(presets), page.name
+        shown |= {page.stem: presets} if presets else {}
+    assert {"beta", "rlhf", "failures"} <= set(shown)
+    show(browser, site / "beta.html")
+    browser.run("document.querySelector('iframe.playground').scrollIntoView()")
+    browser.until(
+        "performance.getEntriesByType('resource').some((one) => one.initiatorType === 'iframe')"
+    )
+    assert any(url.endswith("/playground.html#preset=optimum") for url in browser.requests)
+    assert not browser.complaints
+
+
+def test_presets_of_links_are_presets():
+    presets = (ROOT / "src/accord/play/page/presets.js").read_text(encoding="utf-8")
+    known = set(re.findall(r"^  (\w+): \{$", presets, re.MULTILINE))
+    linked = {
+        preset
+        for page in PAGES
+        for preset in re.findall(r"playground\.html#preset=(\w+)", page.read_text("utf-8"))
+    }
+    assert linked and linked <= known
 
 
 def test_no_path_of_this_machine(site):
