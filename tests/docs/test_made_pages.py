@@ -55,8 +55,8 @@ def test_a_made_piece_is_written_between_its_comments():
     assert block.startswith("<!-- made: kl_spent 0.75 -->\n\n| β |")
     assert block.endswith(" |\n\n<!-- end -->")
     assert pages.expand(line) == line and pages.expand(block) == block
-    for text in ("no macro: {x}", "as code: `<!-- made: writers -->` and `<!-- end -->`"):
-        assert pages.expand(text) == text
+    for typed in ("no macro: {x}", "as code: `<!-- made: writers -->` and `<!-- end -->`"):
+        assert pages.expand(typed) == typed
     assert pages.without_made(f"before {line} after") == "before It writes . after"
 
 

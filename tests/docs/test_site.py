@@ -141,12 +141,10 @@ def test_the_playground_stands_where_pages_link_to_it(site, browser):
         assert built.count('<iframe class="playground"') == len(presets), page.name
         shown |= {page.stem: presets} if presets else {}
     assert {"beta", "rlhf", "failures"} <= set(shown)
-    show(browser, site / "beta.html")
-    browser.run("document.querySelector('iframe.playground').scrollIntoView()")
-    browser.until(
-        "performance.getEntriesByType('resource').some((one) => one.initiatorType === 'iframe')"
-    )
-    assert any(url.endswith("/playground.html#preset=optimum") for url in browser.requests)
+    browser.complaints.clear()
+    browser.open((site / "playground.html").as_uri() + "#preset=hacking")
+    chosen = "document.querySelector('#presets [aria-pressed=true]').dataset.preset"
+    assert browser.run(chosen) == "hacking"
     assert not browser.complaints
 
 
