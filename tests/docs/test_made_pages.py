@@ -199,8 +199,8 @@ def test_the_words_of_a_message():
 
 
 TYPED = re.compile(r"(?<![\w.§/:-])\d*\.\d{2,}|\b\d+(?:\.\d+)? ?(?:×|%)|\b\d{3,}\b(?! nats)")
-# the model's size; a licence; ln 2, which test_kl_spent_is_exact knows
-MEANT = {"135", "1.0", "0.6931"}
+# the model's size; a licence; ln 2, which test_kl_spent_is_exact knows; the level of all intervals
+MEANT = {"135", "1.0", "0.6931", "95 %"}
 
 
 def test_no_measured_figure_is_typed():
