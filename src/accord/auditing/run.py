@@ -37,7 +37,8 @@ from accord.auditing.checks.signatures import signature_findings
 from accord.auditing.checks.symptoms import with_symptoms
 from accord.auditing.findings import AuditFinding, Place, by_severity
 from accord.auditing.fix import Cleaned, Options, check_options, fix
-from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import SAMPLE, Scan, recall, scan_dataset, scan_source
 from accord.auditing.verdict import Verdict, judge
 from accord.data.containers import Source, locate
 from accord.data.naming import Naming
