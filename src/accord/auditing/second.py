@@ -5,8 +5,8 @@
 
 A scan of a large file is two thirds measuring and one third reading; two processes share it. The
 second one is a Python of its own behind two pipes: a fork of a process with threads can hang, and
-`multiprocessing` would run the main module of the caller's program again. Blocks travel as JSON, and
-arrays as their bytes. What is measured does not depend on who measured it
+`multiprocessing` would run the main module of the caller's program again. Blocks travel as JSON,
+and arrays as their bytes. What is measured does not depend on who measured it
 (tests/auditing/test_second.py).
 """
 
