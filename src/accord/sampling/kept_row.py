@@ -134,7 +134,7 @@ class KeptRow:
         layers = compat.cache_layers(self.cache)
         if not layers or any(type(layer) is not compat.dynamic_layer() for layer in layers):
             return False
-        self.cache.crop(length)
+        self.cache.crop(length - len(self.held))  # 5.24 takes only how many to remove, negative
         return True
 
     # ------------------------------------------------------------ the trial

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 
 from accord.assess.chat.conversation import Conversation
 from accord.assess.chat.ctrl_c import CtrlC, Pressed
-from accord.assess.chat.session import Session, View, require_system
+from accord.assess.chat.session import Session, View, count, require_system
 from accord.assess.chat.sides import open_chat
 from accord.assess.chat.views import JsonView, PlainView, TerminalView
 from accord.assess.generation import Sampling
@@ -64,7 +64,7 @@ def chat(
         finally:
             session.close()
     if session.problems and not terminal:
-        raise DataError(f"{session.problems:,} lines were not answered; see above.")
+        raise DataError(f"{count(session.problems, 'line')} could not be answered; see above.")
 
 
 def _greeting(opened: OpenModel) -> Iterator[str]:

@@ -311,7 +311,7 @@ class Session:
         self._saved.clear()
         self._save_answers(self.conversation.exchanges[:-1])
         self.view.say(
-            f"{argument}: {_count(self.answers.rows, 'row')} written. The last prompt is written"
+            f"{argument}: {count(self.answers.rows, 'row')} written. The last prompt is written"
             " when the next one is asked or the session ends, with all answers that /again draws."
         )
 
@@ -333,7 +333,7 @@ class Session:
         assert self.pairs is not None
         self.conversation = self.conversation.keep(chosen)
         self.view.say(
-            f"{self.pairs.path.name}: {_count(self.pairs.rows, 'pair')}. The conversation goes on"
+            f"{self.pairs.path.name}: {count(self.pairs.rows, 'pair')}. The conversation goes on"
             f" with the {side} answer ({last.last.sides[chosen]})."
         )
 
@@ -404,7 +404,8 @@ def _require_text(line: str) -> None:
         raise UsageError("Not sent: this line is no text in UTF-8.") from error
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun."""
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
