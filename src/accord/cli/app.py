@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from accord.cli.chat import add_chat_command
 from accord.cli.compare import add_compare_commands
 from accord.cli.data import add_data_commands
 from accord.cli.evaluate import add_evaluate_commands
@@ -370,7 +371,8 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
             raise alone
         with warnings_of_command(), stop_on_signals() as stop, stop.at_once():
             result = work()
-        if as_json and ranks()[0] == 0:
+        # a command that has printed objects of its own returns None
+        if as_json and result is not None and ranks()[0] == 0:
             print(json.dumps({"ok": True, "result": result}, default=str), flush=True)
     except AccordError as error:
         fail(error, as_json)
@@ -402,6 +404,7 @@ add_online_commands(app, _run, _say)
 add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_chat_command(app, _run)
 
 
 def main() -> None:
