@@ -84,11 +84,11 @@ def said_apart(runs: Sequence[Recorded]) -> list[str]:
 
 def _about(run: Recorded) -> str:
     file, _ = digests(run, "held_out")
-    if run.config.data.held_out is None:
+    if (held_out := run.config.held_out_file) is None:
         return "no held-out rows"
     rows = run.config.evaluate.rows
     part = "" if rows is None else f", {rows:,} rows drawn by seed {run.config.train.seed}"
-    return f"{run.config.data.held_out.rsplit('/', 1)[-1]}, sha256 {file[:12]}{part}"
+    return f"{held_out.rsplit('/', 1)[-1]}, sha256 {file[:12]}{part}"
 
 
 def paired(runs: Sequence[Recorded]) -> list[Row]:

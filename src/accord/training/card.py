@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from accord.evaluate.intervals import format_interval
 from accord.training.prepared import PreparedRun
 
 REPORTED = (
@@ -110,10 +111,14 @@ def _table(before: dict, after: dict) -> list[str]:
     rows = [f"| {n} | {before.get(n, float('nan')):.4f} | {after[n]:.4f} |" for n in names]
     lines = ["| held-out | before | after |", "|---|---|---|", *rows, ""]
     if "diag/eval_accuracy_low" in after:
-        interval = (
-            f"{after['diag/eval_accuracy_low']:.3f} to {after['diag/eval_accuracy_high']:.3f}"
+        shown = format_interval(
+            {
+                "value": after["eval_rewards/accuracies"],
+                "low": after["diag/eval_accuracy_low"],
+                "high": after["diag/eval_accuracy_high"],
+            }
         )
-        lines += [f"95 % interval of the accuracy after, clustered by prompt: {interval}.", ""]
+        lines += [f"Accuracy after: {shown}, the 95 % interval clustered by prompt.", ""]
     return lines
 
 

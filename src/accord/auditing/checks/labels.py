@@ -229,8 +229,8 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
     name = _score_name(scan)
     says = (
         f"{f'column {name!r}: ' if name else ''}in"
-        f" {out_of(len(against), n, 'pairs with different scores')}, 95 % interval"
-        f" {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
+        f" {out_of(len(against), n, 'pairs with different scores')}"
+        f" ({percent(share.low)} to {percent(share.high)}) the rejected answer has the higher score"
     )
     if part is not None:
         says += (

@@ -74,7 +74,7 @@ def load_held_out(
 
     Pairs stay pairs for an objective of labels, since accuracy is a statement about pairs.
     """
-    path = config.data.held_out
+    path = config.held_out_file
     if path is None:
         return None
     rows = load_rows(config, path, objective.rows, template, display)
