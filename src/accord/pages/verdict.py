@@ -28,7 +28,7 @@ def what_was_learned(run: Recorded) -> str:
         run.at(run.measured, "diag/eval_accuracy_low"),
         run.at(run.measured, "diag/eval_accuracy_high"),
     )
-    since = f", {before:.3f} before" if before is not None else ""
+    since = f", {before:.3f} before training" if before is not None else ""
     shown = format_interval({"value": now, "low": low, "high": high})
     if low is None or high is None:
         return f"{what}: held-out accuracy {shown}{since}."
@@ -44,7 +44,7 @@ def what_was_learned(run: Recorded) -> str:
         if run.measured == run.ended
         else f" at step {run.measured}, the last that was evaluated of {run.ended}"
     )
-    return f"{what}: held-out accuracy {shown}{since}{when}: {sure}."
+    return f"{what}: held-out accuracy {shown}{when}{since}: {sure}."
 
 
 def what_was_rewarded(run: Recorded) -> str:
@@ -62,7 +62,7 @@ def what_was_rewarded(run: Recorded) -> str:
         if first is not None and last is not None
         else ""
     )
-    return f"held-out reward {now:.3f}, {before:.3f} before{_changed(run)}.{said}"
+    return f"held-out reward {now:.3f}, {before:.3f} before training{_changed(run)}.{said}"
 
 
 def _changed(run: Recorded) -> str:
