@@ -102,7 +102,7 @@ def _answer_lines(answers: dict, width: int) -> Iterator[str]:
         yield wrap(f"No answers are shown: {reason}.", width)
         yield ""
         return
-    yield "One prompt, answered with the likeliest tokens:"
+    yield wrap("One prompt, answered with the likeliest tokens:", width)
     before = answers["before"]
     rows = [("prompt", answers["asked"]), ("after", _shown(answers["after"]))]
     if before is not None:
@@ -111,7 +111,7 @@ def _answer_lines(answers: dict, width: int) -> Iterator[str]:
         line = shorten(printable(" ".join(text.split())), LONGEST) or "(nothing)"
         yield wrap(f"  {label:<{LABEL}}{line}", width, hang=LABEL)
     if before is None:
-        yield "  (the model before training is not in memory any more)"
+        yield wrap("  (the model before training is not in memory any more)", width)
     yield ""
 
 

@@ -112,6 +112,8 @@ def lengths_in_words(
       limit: tokens at which answers are cut.
     """
     (tokens, ended), (then, then_ended) = now, before
+    if _all_cut(ended) and _all_cut(then_ended):
+        return f"are {_length(tokens, ended, limit)}, as before"
     was = f", {_length(then, then_ended, limit)} before" if then is not None else ""
     return f"{'are' if _all_cut(ended) else 'have'} {_length(tokens, ended, limit)}{was}"
 
