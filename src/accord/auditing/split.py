@@ -19,7 +19,7 @@ from accord.data.ledger import Ledger
 from accord.data.naming import PLAIN, Naming
 from accord.data.rows import reading_record
 from accord.data.write import write_lines
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 from accord.types import CheckpointError, DataError, UsageError
 
 # Columns that say where a row is from, the first that a file has; the draw keeps their shares.
@@ -178,7 +178,7 @@ def _require_enough(scan: Scan, held: np.ndarray, share: float, option: str) -> 
         )
     if held.sum() < LEAST * max(1.0, share * len(scan)):
         raise DataError(
-            f"{scan.name}: only {int(held.sum()):,} rows can be held out without their last"
+            f"{scan.name}: only {plural(int(held.sum()), 'row')} can be held out without their last"
             f" turn or their answers being trained on, of {share * len(scan):,.0f} wanted."
             f" Ask for a smaller {option}, take out rows that repeat others (accord audit DATA"
             " --fix OUT --max-per-prompt 8), or hold out rows of another file."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accord.errors import plural
 from accord.evaluate.intervals import format_short_interval
 from accord.runs.display import clock
 
@@ -39,12 +40,13 @@ def rounds_lines(record: dict) -> list[str]:
         )
     first = record["rounds"][0]["held_out"]
     out.append(
-        f"95 % intervals over {first['kl']['prompts']:,} held-out prompts with {first['answers']:,}"
-        " answers, the same for all; whole prompts are resampled. One seed: nothing is known of"
+        f"95 % intervals over {first['kl']['prompts']:,} held-out prompts with"
+        f" {plural(first['answers'], 'answer')}, the same for all; whole prompts are resampled. One seed: nothing is known of"
         " what another would give."
     )
     missing = sum(one["held_out"]["without_reward"] for one in record["rounds"])
-    out += [f"! {missing:,} answers have no reward, and are in no mean"] if missing else []
+    if missing:
+        out.append(f"! {plural(missing, 'answer has', 'answers have')} no reward: in no mean")
     spent = sum(one.get("seconds", 0.0) for one in record["rounds"])
     killed = sum(one.get("killed", 0) for one in record["rounds"])
     unknown = f"; {killed} stages were killed outright, whose time is not known" if killed else ""

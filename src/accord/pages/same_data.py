@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from accord.errors import plural
 from accord.evaluate.intervals import bounded_mean
 from accord.pages.curves import side_by_side
 from accord.pages.tables import Row, margins_of, summary, tie_width_of
@@ -87,7 +88,7 @@ def _about(run: Recorded) -> str:
     if (held_out := run.config.held_out_file) is None:
         return "no held-out rows"
     rows = run.config.evaluate.rows
-    part = "" if rows is None else f", {rows:,} rows drawn by seed {run.config.train.seed}"
+    part = "" if rows is None else f", {plural(rows, 'row')} drawn by seed {run.config.train.seed}"
     return f"{held_out.rsplit('/', 1)[-1]}, sha256 {file[:12]}{part}"
 
 

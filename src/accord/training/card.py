@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from accord.errors import plural
 from accord.evaluate.intervals import format_interval
 from accord.training.prepared import PreparedRun
 
@@ -54,20 +55,20 @@ def model_card(
             f" {_dtype(ready)}"
         ),
         (
-            f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'}, {ready.steps:,}"
-            f" updates of {ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed"
+            f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'},"
+            f" {plural(ready.steps, 'update')} of {ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed"
             f" {ready.config.train.seed}"
         ),
         (
             f"- **Training data**: {train['path']}, sha256 `{train['sha256'][:16]}…`,"
-            f" {train['ledger']['rows']:,} rows, {ready.source.size:,} used as"
+            f" {plural(train['ledger']['rows'], 'row')}, {ready.source.size:,} used as"
             f" {'prompts' if ready.source.draws else objective.rows}"
         ),
     ]
     if held is not None:
         lines.append(
             f"- **Held-out data**: {held['path']}, sha256 `{held['sha256'][:16]}…`,"
-            f" {ready.source.evaluated_rows():,} rows evaluated"
+            f" {plural(ready.source.evaluated_rows(), 'row')} evaluated"
         )
     lines += [
         (
