@@ -12,7 +12,7 @@ OTHERS = {"is", "as", "was", "has", "less", "bytes", "positions", "characters", 
 # "3 of 200 rows" and "all 200 rows" name a whole; a limit ("over 1,024 tokens") is never 1
 BEFORE = re.compile(
     r"(\bof|\ball|\bof the|each of|every of|than|under|over|limit of|behind|\bto|first|within|"
-    r"instead of|micro-batches of|[Nn]one of|\bthe|row \(|model's|\+|into|its \{first\})\s*$"
+    r"instead of|micro-batches of|[Nn]one of|\bthe|row \(|model's|\+|into|\bits( \{first\})?)\s*$"
 )
 # constants, and counts that are at least two where the line is printed
 AT_LEAST_TWO = {

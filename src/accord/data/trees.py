@@ -255,7 +255,8 @@ def findings(
     share = encoding.length_share
     says = (
         f"{reasons[TOO_LONG]:,} of {n:,} rows too long and left out,"
-        f" {plural(len(encoding.turns_cut), 'prompt')} cut at turns, {plural(sum(encoding.answers_cut.values()), 'answer')} cut;"
+        f" {plural(len(encoding.turns_cut), 'prompt')} cut at turns,"
+        f" {plural(sum(encoding.answers_cut.values()), 'answer')} cut;"
         f" {plural(encoding.tokens_cut, 'token')} dropped"
     )
     verdict = "refused" if share > max_too_long else "ok" if share == 0 else "note"

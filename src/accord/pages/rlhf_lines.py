@@ -41,7 +41,8 @@ def rounds_lines(record: dict) -> list[str]:
     first = record["rounds"][0]["held_out"]
     out.append(
         f"95 % intervals over {first['kl']['prompts']:,} held-out prompts with"
-        f" {plural(first['answers'], 'answer')}, the same for all; whole prompts are resampled. One seed: nothing is known of"
+        f" {plural(first['answers'], 'answer')}, the same for all; whole prompts are resampled."
+        " One seed: nothing is known of"
         " what another would give."
     )
     missing = sum(one["held_out"]["without_reward"] for one in record["rounds"])

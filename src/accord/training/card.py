@@ -56,7 +56,8 @@ def model_card(
         ),
         (
             f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'},"
-            f" {plural(ready.steps, 'update')} of {ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed"
+            f" {plural(ready.steps, 'update')} of {ready.order.batch_size} rows, peak learning"
+            f" rate {ready.peak:g}, seed"
             f" {ready.config.train.seed}"
         ),
         (
