@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accord.auditing.advise import Advice
 from accord.data.write import check_absent
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.runs.display import MARKS
 
 
@@ -20,7 +20,7 @@ def recipe(advice: Advice, command: str) -> str:
         f"# {advice.method}: {advice.why}",
         f"# made by: {printable(command)}",
         (
-            f"# one epoch, roughly: {advice.estimate['minutes']:,} minutes,"
+            f"# one epoch, roughly: {plural(advice.estimate['minutes'], 'minute')},"
             f" {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"
         ),
     ]
@@ -81,7 +81,8 @@ def lines(advice: Advice) -> list[str]:
     out += ["Settings:", *(f"  {s.path} = {_yaml(s.value)}   {s.reason}" for s in advice.settings)]
     estimate = advice.estimate
     out.append(
-        f"One epoch, roughly: {estimate['minutes']:,} minutes and {estimate['memory_gb']} GB;"
+        f"One epoch, roughly: {plural(estimate['minutes'], 'minute')} and {estimate['memory_gb']}"
+        " GB;"
         f" {estimate['how']}"
     )
     return out
