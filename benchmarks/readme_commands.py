@@ -270,7 +270,7 @@ def fresh(folder: Path, document: str, model: Path) -> None:
                     file.write(text)
     for name in ("MODEL", "BASE"):
         shutil.copytree(model, folder / name)
-    for recipe in (folder / "recipes").glob("*.yaml"):
+    for recipe in (folder / "src/accord/recipes").glob("*.yaml"):
         recipe.write_text(shortened(recipe.read_text(encoding="utf-8")), encoding="utf-8")
 
 

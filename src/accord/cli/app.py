@@ -22,6 +22,7 @@ from accord.cli.evaluate import add_evaluate_commands
 from accord.cli.import_recipe import add_import_command
 from accord.cli.options import Allow, Columns, IgnoreColumns, Json, Set, columns_of
 from accord.cli.play import add_play_command
+from accord.cli.recipes import add_recipes_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
 from accord.environment.faults import end, fail, run_guarded
@@ -402,6 +403,7 @@ add_online_commands(app, _run, _say)
 add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_recipes_command(app, _run, _say)
 
 
 def main() -> None:
