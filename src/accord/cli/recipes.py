@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,7 +52,7 @@ def _list(output: str | None, tell: Callable[[str], None]) -> list[dict[str, Any
     tell(f"{'recipe':<{names}}  minutes  {'rows':<{rows}}  shows")
     for one in found:
         tell(f"{one.name:<{names}}  {one.minutes:>7}  {one.rows:<{rows}}  {one.shows}")
-    tell("\nminutes: with 2 CPU cores, as measured; each recipe says what to expect")
+    tell("\nminutes as measured on 2 CPU cores; each recipe says what to expect")
     tell("write one: accord recipes sentiment_dpo --output sentiment_dpo.yaml")
     return [_as_dict(one) for one in found]
 
@@ -65,20 +66,20 @@ def _give(recipe: Shipped, output: str | None, tell: Callable[[str], None]) -> d
     if output is None:
         tell(recipe.written(f"{recipe.name}.yaml").rstrip("\n"))
         return {**_as_dict(recipe), "output": None}
+    path = Path(output).expanduser()
+    if path.exists():
+        raise UsageError(f"{output} exists. Give --output a new name.")
     try:
-        path = Path(output).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(recipe.written(output))
-    except FileExistsError as error:
-        raise UsageError(f"{output} exists. Give --output a new name.") from error
     except OSError as error:
         raise UsageError(
             f"{output}: cannot be written ({error.strerror}). Name another --output."
         ) from error
     tell(f"written: {output}")
     tell(f"needs {recipe.rows}; takes about {recipe.minutes} minutes on 2 CPU cores")
-    tell(f"next: accord train {output}")
+    tell(f"next: accord train {shlex.quote(output)}")
     return {**_as_dict(recipe), "output": output}
 
 

@@ -105,11 +105,11 @@ def _opened(value: str, *, field: str, where: str, recipe: str) -> str:
         return value
     folder = Path(recipe).expanduser().parent
     beside = str(folder / value)
-    if words is NAME and not _is_model(beside):
+    if words is NAME and not _is_model(value, folder):
         name, weighted, weight = value.rpartition("=")  # a reward's NAME=WEIGHT
         if weighted and field.startswith("rollouts."):
             return f"{_opened(name, field=field, where=where, recipe=recipe)}={weight}"
-        if not _is_model(value):
+        if not _is_model(value, Path()):
             return beside if value.startswith(".") else value
     elif words is NAME or _exists(beside) or not _exists(value):
         return beside
@@ -132,7 +132,7 @@ def _exists(path: str) -> bool:
     return os.path.lexists(path) or any(glob.iglob(path, recursive=True))
 
 
-def _is_model(path: str) -> bool:
+def _is_model(value: str, folder: Path) -> bool:
     """Tell a model's folder from a name: a bare word is one only where it holds a model."""
-    folder = Path(path)
-    return folder.is_dir() and ("/" in path.rstrip("/") or (folder / "config.json").is_file())
+    there = folder / value
+    return there.is_dir() and ("/" in value.rstrip("/") or (there / "config.json").is_file())
