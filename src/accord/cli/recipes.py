@@ -78,7 +78,7 @@ def _give(recipe: Shipped, output: str | None, tell: Callable[[str], None]) -> d
             f"{output}: cannot be written ({error.strerror}). Name another --output."
         ) from error
     tell(f"written: {output}")
-    tell(f"needs {recipe.rows}; takes about {recipe.minutes} minutes on 2 CPU cores")
+    tell(f"rows: {recipe.rows}; about {recipe.minutes} minutes on 2 CPU cores")
     tell(f"next: accord train {shlex.quote(output)}")
     return {**_as_dict(recipe), "output": output}
 

