@@ -13,7 +13,8 @@ from accord.auditing.checks.probes import Probes
 from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.measure import COLUMN
-from accord.auditing.scan import Scan, prompt_text
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.auditing.verdict import size_word
 

@@ -25,7 +25,8 @@ from accord.auditing.checks.parts import SURE, divergence, groupings, heaviest, 
 from accord.auditing.checks.probes import Probes, word_table
 from accord.auditing.cleansed import cleanse
 from accord.auditing.findings import AuditFinding, percent
-from accord.auditing.scan import Scan, prompt_text
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import Scan
 from accord.errors import printable, shorten
 from accord.evaluate.auc import auc
 from accord.evaluate.intervals import Estimate, accuracy, effective_rows

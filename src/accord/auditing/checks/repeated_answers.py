@@ -23,7 +23,8 @@ from accord.auditing.cleansed import left_out
 from accord.auditing.findings import FEW_ROWS, AuditFinding, out_of
 from accord.auditing.likeness import READ, terms
 from accord.auditing.measure import COLUMN
-from accord.auditing.scan import Scan, prompt_text
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.errors import printable, shorten
 
