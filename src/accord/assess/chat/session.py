@@ -23,6 +23,7 @@ from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel
 from accord.assess.soundness import growth
 from accord.data.tokenizer_text import Unfit
+from accord.errors import plural
 from accord.sampling.sampler import Prompt
 from accord.types import AccordError, Turn, UsageError
 
@@ -216,13 +217,13 @@ class Session:
             return wanted
         if len(ids) >= limit:
             raise UsageError(
-                f"Not sent: the conversation with this prompt is {len(ids):,} tokens, and the model"
-                f" has {limit:,} positions. /back takes back a turn, /clear begins again."
+                f"Not sent: the conversation with this prompt is {plural(len(ids), 'token')}, and"
+                f" the model has {limit:,} positions. /back takes back a turn, /clear begins again."
             )
         room = limit - len(ids)
         self.view.say(
             f"The prompt is {len(ids):,} of the model's {limit:,} positions: the answer has"
-            f" {room:,} tokens at most. /clear begins again."
+            f" {plural(room, 'token')} at most. /clear begins again."
         )
         return room
 
