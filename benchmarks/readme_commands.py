@@ -64,6 +64,7 @@ NOT_RUN = {
     "accord eval * --judge http://127.0.0.1:8000/v1 *": "an endpoint on port 8000 and its model",
     "lm_eval *": "a package that is no dependency, and a folder of tasks",
     "inspect eval *": "a package that is no dependency",
+    "jupyter *": "a package that is no dependency; the tests run the cells",
     "python -m pytest *": "the suite itself",
 }
 # What a page takes for granted, as start.md leaves it.

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from accord.cli.app import app
+from accord.config.build import build
 from benchmarks import readme_commands as readme
 
 ROOT = Path(__file__).parents[2]
@@ -222,6 +224,15 @@ def test_scripts_that_are_shown_call_accord_as_it_is():
         last = list(readme.lines_of(script))[-1].replace("\\\n", " ")
         words = shlex.split(last)
         parsed(words[words.index("accord") + 1 :])
+
+
+def test_the_recipe_that_is_shown_is_one():
+    """Its fields exist, and its files are those that the commands above it write and read."""
+    (shown,) = re.findall(r"```yaml\n(.*?)```", DOCUMENTS["docs/start.md"], re.DOTALL)
+    recipe = yaml.safe_load(shown)
+    assert build(recipe).objective["name"] == "dpo"
+    before = DOCUMENTS["docs/start.md"].partition(shown)[0]
+    assert all(f" {file} " in before for file in recipe["data"].values())
 
 
 def test_a_command_that_does_not_exist_is_found():

@@ -50,7 +50,8 @@ def run(notebook: Path) -> None:
         exec(compile(tree, f"cell {number}", "exec"), names)
         if last is not None:
             shown = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
-            print("" if shown is None else repr(shown), flush=True)
+            if shown is not None:
+                print(repr(shown), flush=True)
 
 
 if __name__ == "__main__":
