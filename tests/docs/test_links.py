@@ -4,6 +4,7 @@ one; the site makes the same anchors of the headings (docs/hooks.py), and mkdocs
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_links_are_read_at_all():
     text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     assert {"start.md", "../BENCHMARKS.md", "moving.md"} <= set(links.links(text))
     assert "formats" in HEADINGS["docs/data.md"] and "limits" in HEADINGS["docs/audit.md"]
+
+
+def test_pages_use_no_syntax_that_the_site_alone_knows():
+    """Admonitions, tabs and attributes stand as raw text on the repository's page."""
+
+    def check(document: str) -> list[str]:
+        text = links.without_code((ROOT / document).read_text(encoding="utf-8"))
+        return re.findall(r"^(?:!!!|\?\?\?|===).*$|\{[:.#].*?\}|^\[TOC\]", text, re.MULTILINE)
+
+    assert_no_faults(DOCUMENTS, check, str)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,24 @@ def test_the_playground_stands_where_pages_link_to_it(site, browser):
     assert not browser.complaints
 
 
+def test_no_page_is_wider_than_a_narrow_window(site, browser):
+    """Wide tables and code scroll by themselves."""
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=480,
+        height=800,
+        deviceScaleFactor=1,
+        mobile=False,
+    )
+
+    def check(page: Path) -> list[str]:
+        show(browser, page)
+        wide = browser.run("document.documentElement.scrollWidth - innerWidth")
+        return [f"{wide} pixels too wide"] * (wide > 0)
+
+    assert_no_faults(sorted(site.glob("*.html")), check, name_of)
+
+
 def test_presets_of_links_are_presets():
     presets = (ROOT / "src/accord/play/page/presets.js").read_text(encoding="utf-8")
     known = set(re.findall(r"^  (\w+): \{$", presets, re.MULTILINE))
@@ -179,6 +197,10 @@ def shown_commands() -> list[list[str]]:
         if line.startswith("accord ") or "-m accord " in line
     ]
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def name_of(path: Path) -> str:
+    return path.name
 
 
 @cache
