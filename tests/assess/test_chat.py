@@ -280,7 +280,7 @@ def test_turns_compute_only_what_is_new(trained, sessions):
     answers = said()[1]["answers"]
     for side, (held, computed), answer in zip(session.sides(), before, answers, strict=True):
         alike = [a == b for a, b in zip(held, second, strict=False)]  # as far as both go
-        common = (alike + [False]).index(False)
+        common = [*alike, False].index(False)
         assert common >= len(first) > 20
         new = len(second) - common + answer["tokens"] - 1  # the last one is not computed
         assert side.row.computed - computed == new

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 
 from accord.assess.chat.conversation import Conversation
 from accord.assess.chat.ctrl_c import CtrlC, Pressed
+from accord.assess.chat.echo import echo
 from accord.assess.chat.session import Session, View, count, require_system
 from accord.assess.chat.sides import open_chat
 from accord.assess.chat.views import JsonView, PlainView, TerminalView
@@ -58,7 +59,7 @@ def chat(
     with ctrl_c.installed() if terminal else nullcontext():
         try:
             for line in _typed() if terminal else sys.stdin:
-                with ctrl_c.held():
+                with ctrl_c.held(), echo(False):
                     if not session.obey(line):
                         break
         finally:

@@ -429,7 +429,7 @@ COMMANDS = {
     "clear": Command("", "begin a new conversation", Session.clear),
     "save": Command("FILE", "add the prompts and answers to a file for accord score", Session.save),
     "prefer": Command(
-        "SIDE", "left or right is better: add a pair for accord train", Session.prefer
+        "SIDE [FILE]", "left or right is better: add a pair for accord train", Session.prefer
     ),
     "quit": Command("", "leave, as Ctrl-D does", Session.quit),
 }
