@@ -74,6 +74,7 @@ SLOW = (
     "test_sampler.py",
     "test_secrets.py",
     "test_silentbench.py",
+    "test_wheel.py",
     "training/test_audited.py",
     "training/test_base_reference.py",
     "training/test_checkpoint.py::test_disk_full_in_a_run",

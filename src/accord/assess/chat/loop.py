@@ -11,12 +11,12 @@ from contextlib import contextmanager, nullcontext, suppress
 from accord.assess.chat.conversation import Conversation
 from accord.assess.chat.ctrl_c import CtrlC, Pressed
 from accord.assess.chat.echo import echo
-from accord.assess.chat.session import Session, View, count, require_system
+from accord.assess.chat.session import Session, View, require_system
 from accord.assess.chat.sides import open_chat
 from accord.assess.chat.views import JsonView, PlainView, TerminalView
 from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.types import DataError
 
 PROMPT = "> "
@@ -65,7 +65,7 @@ def chat(
         finally:
             session.close()
     if session.problems and not terminal:
-        raise DataError(f"{count(session.problems, 'line')} could not be answered; see above.")
+        raise DataError(f"{plural(session.problems, 'line')} could not be answered; see above.")
 
 
 def _greeting(opened: OpenModel) -> Iterator[str]:

@@ -23,6 +23,7 @@ from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel
 from accord.assess.soundness import growth
 from accord.data.tokenizer_text import Unfit
+from accord.errors import plural
 from accord.sampling.sampler import Prompt
 from accord.types import AccordError, Turn, UsageError
 
@@ -216,13 +217,13 @@ class Session:
             return wanted
         if len(ids) >= limit:
             raise UsageError(
-                f"Not sent: the conversation with this prompt is {len(ids):,} tokens, and the model"
-                f" has {limit:,} positions. /back takes back a turn, /clear begins again."
+                f"Not sent: the conversation with this prompt is {plural(len(ids), 'token')}, and"
+                f" the model has {limit:,} positions. /back takes back a turn, /clear begins again."
             )
         room = limit - len(ids)
         self.view.say(
             f"The prompt is {len(ids):,} of the model's {limit:,} positions: the answer has"
-            f" {room:,} tokens at most. /clear begins again."
+            f" {plural(room, 'token')} at most. /clear begins again."
         )
         return room
 
@@ -311,7 +312,7 @@ class Session:
         self._saved.clear()
         self._save_answers(self.conversation.exchanges[:-1])
         self.view.say(
-            f"{argument}: {count(self.answers.rows, 'row')} written. The last prompt is written"
+            f"{argument}: {plural(self.answers.rows, 'row')} written. The last prompt is written"
             " when the next one is asked or the session ends, with all answers that /again draws."
         )
 
@@ -333,7 +334,7 @@ class Session:
         assert self.pairs is not None
         self.conversation = self.conversation.keep(chosen)
         self.view.say(
-            f"{self.pairs.path.name}: {count(self.pairs.rows, 'pair')}. The conversation goes on"
+            f"{self.pairs.path.name}: {plural(self.pairs.rows, 'pair')}. The conversation goes on"
             f" with the {side} answer ({last.last.sides[chosen]})."
         )
 
@@ -402,11 +403,6 @@ def _require_text(line: str) -> None:
         line.encode("utf-8")
     except UnicodeEncodeError as error:
         raise UsageError("Not sent: this line is no text in UTF-8.") from error
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 class Command(NamedTuple):

@@ -14,7 +14,7 @@ from accord.assess.chat.ctrl_c import CtrlC, Pressed
 from accord.assess.chat.echo import echo
 from accord.assess.chat.sides import Side
 from accord.assess.chat.wrapped import Wrapped, harmless
-from accord.errors import printable
+from accord.errors import plural, printable
 
 WIDEST = 100  # columns of one answer: longer lines are hard to read
 
@@ -194,5 +194,5 @@ def _about(answer) -> str:
     if answer.interrupted:
         return "stopped"
     if not answer.ended:
-        return f"cut at {answer.tokens:,} tokens; --max-new-tokens has the limit"
+        return f"cut at {plural(answer.tokens, 'token')}; --max-new-tokens has the limit"
     return "" if answer.text.strip() else "an empty answer"
