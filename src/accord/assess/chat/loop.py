@@ -86,12 +86,15 @@ def _greeting(opened: OpenModel) -> Iterator[str]:
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
     """Say on a terminal that a model is loaded, until it is."""
-    text = f"{printable(name)}: loading …" if sys.stderr.isatty() else ""
+    if not sys.stderr.isatty():
+        yield
+        return
+    text = f"{printable(name)}: loading …"
     print(text, end="\r", file=sys.stderr, flush=True)
     try:
         yield
     finally:
-        print(" " * len(text), end="\r" if text else "", file=sys.stderr, flush=True)
+        print(" " * len(text), end="\r", file=sys.stderr, flush=True)
 
 
 def _view(terminal: bool, as_json: bool, ctrl_c: CtrlC) -> View:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from accord import compat
 from accord.assess.chat.conversation import Conversation, Draw, Exchange
 from accord.assess.chat.ctrl_c import CtrlC
 from accord.assess.chat.rows import answers_row, pair_row
@@ -106,9 +107,19 @@ class Session:
             else:
                 self.ask(text)
         except AccordError as error:
-            self.problems += 1
-            self.view.problem(str(error))
+            self._tell_problem(str(error))
+        except Exception as error:
+            if not compat.is_out_of_memory(error):
+                raise
+            self._tell_problem(
+                "Memory ran out, and the prompt is taken back. /clear begins again; a shorter"
+                " --max-new-tokens needs less."
+            )
         return True
+
+    def _tell_problem(self, text: str) -> None:
+        self.problems += 1
+        self.view.problem(text)
 
     def _command(self, text: str) -> bool:
         word, _, argument = text[1:].partition(" ")
