@@ -72,15 +72,15 @@ def _greeting(opened: OpenModel) -> Iterator[str]:
     """Say in one line what was loaded, and what there is to know of it."""
     model = opened.model
     size = sum(p.numel() for p in model.network.parameters()) / 1e6
-    about = f"{opened.weights}, {size:,.0f}M parameters, {model.dtype} on {model.device}"
+    about = f"{opened.weights}, {size:,.0f}M parameters, {model.dtype}, {model.device}"
     yield f"{opened.name}: {about}".replace("torch.", "")
     if opened.template.kind == "raw":
         yield (
             "! no chat template: each line is a text that the model goes on with, and it knows"
             " nothing of the lines before"
         )
-    for warning in opened.warnings:
-        yield f"! {warning}"
+    yield from (f"! {warning}" for warning in opened.warnings)
+    yield from (f"  {note}" for note in opened.notes)
 
 
 @contextmanager
