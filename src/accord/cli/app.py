@@ -16,15 +16,18 @@ from typing import Annotated, Any
 
 import typer
 
+from accord.cli.chat import add_chat_command
 from accord.cli.compare import add_compare_commands
 from accord.cli.data import add_data_commands
 from accord.cli.evaluate import add_evaluate_commands
 from accord.cli.import_recipe import add_import_command
 from accord.cli.options import Allow, Columns, IgnoreColumns, Json, Set, columns_of
 from accord.cli.play import add_play_command
+from accord.cli.recipes import add_recipes_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
 from accord.environment.faults import end, fail, run_guarded
+from accord.environment.installing import install_line
 from accord.environment.settings import apply_env_defaults, ranks, warnings_of_command
 from accord.environment.variables import require_known
 from accord.environment.wrapping import fit, width_of
@@ -256,7 +259,7 @@ def watch(
             from accord.pages.watch import serve
         except ImportError as error:
             raise UsageError(
-                f"accord watch needs {error.name}: pip install 'accord[watch]'."
+                f"accord watch needs {error.name}: {install_line('accord[watch]')}"
             ) from error
         serve(runs, port, print)
 
@@ -402,7 +405,8 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
             raise alone
         with warnings_of_command(), stop_on_signals() as stop, stop.at_once():
             result = work()
-        if as_json and ranks()[0] == 0:
+        # a command that has printed objects of its own returns None
+        if as_json and result is not None and ranks()[0] == 0:
             print(json.dumps({"ok": True, "result": result}, default=str), flush=True)
     except AccordError as error:
         fail(error, as_json)
@@ -435,6 +439,8 @@ add_online_commands(app, _run, _say)
 add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_chat_command(app, _run)
+add_recipes_command(app, _run, _say)
 
 
 def main() -> None:

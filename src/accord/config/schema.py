@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from accord.config.columns import parse_columns, parse_names
 from accord.config.renamed import RENAMED, TRL_NAMES
+from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
 from accord.errors import UsageError
 
@@ -374,7 +375,7 @@ def load_recipe(path: str) -> dict:
     """Read the mapping in a YAML recipe, not yet validated."""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
+        raise UsageError(f"{path}: no such recipe. {hint(path)}")
     if file.stat().st_size > RECIPE_BYTES:
         raise UsageError(
             f"{path}: over {RECIPE_BYTES:,} bytes, too large for a recipe. If it holds data: --data"
