@@ -36,14 +36,6 @@ ELSEWHERE = {
 }
 OF_A_RUN = {"examples.parquet/", "split/", "checkpoints/", "rollouts/", "evaluation/"}
 OF_A_RUN |= {"adapter/", "final/"}
-    "examples.parquet/",
-    "split/",
-    "checkpoints/",
-    "rollouts/",
-    "evaluation/",
-    "adapter/",
-    "final/",
-}
 OF_A_RUN |= {
     "accord.json",
     "site/",
