@@ -15,6 +15,8 @@ HERE = Path(__file__).parent
 # A folder, a file, or one test of a file.
 SLOW = (
     "bad/",
+    "assess/test_chat.py",
+    "assess/test_chat_terminal.py",
     "assess/test_evaluation.py",
     "assess/test_generation.py",
     "assess/test_handover.py",

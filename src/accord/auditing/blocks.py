@@ -20,7 +20,7 @@ from accord.types import Example, Turn
 
 @dataclass(frozen=True)
 class Measured:
-    """What the texts of n rows measure."""
+    """The measurements of the texts of n rows."""
 
     arrays: dict[str, np.ndarray]  # fields of `Scan`, [n, …]
     wrecks: list[list[Look]]  # of each row, one of the prompt and one of each answer

@@ -8,7 +8,7 @@ from pathlib import Path
 from accord.auditing.advise import Advice
 from accord.config.recipe_paths import rebased
 from accord.data.write import check_absent
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.runs.display import MARKS
 
 
@@ -22,7 +22,7 @@ def recipe(advice: Advice, command: str, file: str = "recipe.yaml") -> str:
         f"# {advice.method}: {advice.why}",
         f"# made by: {printable(command)}",
         (
-            f"# one epoch, roughly: {advice.estimate['minutes']:,} minutes,"
+            f"# one epoch, roughly: {plural(advice.estimate['minutes'], 'minute')},"
             f" {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"
         ),
     ]
@@ -85,7 +85,8 @@ def lines(advice: Advice) -> list[str]:
     out += ["Settings:", *(f"  {s.path} = {_yaml(s.value)}   {s.reason}" for s in advice.settings)]
     estimate = advice.estimate
     out.append(
-        f"One epoch, roughly: {estimate['minutes']:,} minutes and {estimate['memory_gb']} GB;"
+        f"One epoch, roughly: {plural(estimate['minutes'], 'minute')} and {estimate['memory_gb']}"
+        " GB;"
         f" {estimate['how']}"
     )
     return out

@@ -46,7 +46,7 @@ from accord.data.read import Dataset
 from accord.data.rows import reading_record
 from accord.data.write import check_rows_file
 from accord.environment.threads import one_thread
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 from accord.types import ROW_KINDS, Example, UsageError
 
 SHOWN_TEXT = 160  # characters of each text of an example
@@ -325,7 +325,7 @@ def _progress(say: Say) -> Callable[[int], None]:
         nonlocal last
         if (now := time.monotonic()) - last > 5:
             last = now
-            say(f"  {rows:,} rows, {rows / (now - start):,.0f} a second")
+            say(f"  {plural(rows, 'row')}, {rows / (now - start):,.0f} a second")
 
     return progress
 

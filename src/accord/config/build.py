@@ -21,6 +21,7 @@ SHORT = {
     "dtype": "model.dtype",
     "data": "data.train",
     "held_out": "data.held_out",
+    "hold_out": "data.hold_out",
     "columns": "data.columns",
     "ignore_columns": "data.ignore_columns",
     "max_tokens": "data.max_tokens",

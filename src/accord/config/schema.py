@@ -31,6 +31,7 @@ Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
 NotNegative = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 
 DEFAULT_OBJECTIVE = "dpo"
+PARTS = "split"  # folder in a run's folder: the two parts that data.hold_out makes
 
 PERMISSIONS = {
     "hub": "load a model from a hub name (goes to the network)",
@@ -95,6 +96,9 @@ class DataConfig(Section):
     for standard input."""
     held_out: str | None = None
     """File to evaluate on. Never trained on."""
+    hold_out: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    """Share of the rows of `train` to cut off by prompt and evaluate on, as `accord split` does, in
+    place of `held_out`. Both parts lie in the run's folder, under split/."""
     format: str = "auto"
     """auto judges every row on its own; a format's name insists on it."""
     columns: dict[str, str] = {}
@@ -122,6 +126,15 @@ class DataConfig(Section):
     accepts."""
     max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
+
+    @model_validator(mode="after")
+    def _one_held_out(self):
+        if self.hold_out is not None and self.held_out is not None:
+            raise ValueError(
+                "held_out (--held-out) and hold_out (--hold-out) both say what to evaluate on;"
+                " give one"
+            )
+        return self
 
     @field_validator("columns", "ignore_columns", mode="before")
     @classmethod
@@ -289,6 +302,19 @@ class Config(Section):
         """Return the section `rollouts` where a run is known to have one."""
         assert self.rollouts is not None, "only a run that draws its own answers asks for these"
         return self.rollouts
+
+    @property
+    def train_file(self) -> str:
+        """Return the file that is trained on: data.train, or what data.hold_out has left of it."""
+        return self.data.train if self.data.hold_out is None else self._part("train")
+
+    @property
+    def held_out_file(self) -> str | None:
+        """Return the file that is evaluated on, if there is one."""
+        return self.data.held_out if self.data.hold_out is None else self._part("held_out")
+
+    def _part(self, name: str) -> str:
+        return str(self.run_folder / PARTS / f"{name}.jsonl")
 
     @property
     def run_folder(self) -> Path:
