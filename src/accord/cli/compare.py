@@ -109,8 +109,8 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Compare methods on the same rows, in the same order, with the same updates and trials:
-        who is better, with intervals.
+        """Compare methods on the same rows, in the same order. All make the same updates and get
+        the same trials: who is better, with intervals.
 
         If it is stopped or killed, the same command continues it; finished cells are not run again.
         """
@@ -188,8 +188,8 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Run one method over a grid of settings, or search through them; one reference pass serves
-        all. A stopped sweep continues where it was.
+        """Run one method over a grid of settings, or search them. One reference pass serves all. A
+        stopped sweep continues where it was.
         """
 
         def work():
@@ -273,8 +273,8 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Measure reward against KL for every method, β and step, beside the best possible. A
-        stopped frontier continues where it was.
+        """Measure reward against KL for every method, β and step. The best possible stands beside
+        them. A stopped frontier continues where it was.
         """
 
         def work():

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from accord.config.columns import parse_columns, parse_names
 from accord.config.renamed import RENAMED, TRL_NAMES
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
+from accord.environment.nearest import did_you_mean
 from accord.errors import UsageError
 
 if TYPE_CHECKING:
@@ -348,7 +349,9 @@ def load_recipe(path: str) -> dict:
     """Read the mapping in a YAML recipe, not yet validated."""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
+        raise UsageError(
+            f"{path}: no such recipe. Expected a YAML file; see recipes/.{did_you_mean(path)}"
+        )
     if file.stat().st_size > RECIPE_BYTES:
         raise UsageError(
             f"{path}: over {RECIPE_BYTES:,} bytes, too large for a recipe. If it holds data: --data"

@@ -20,6 +20,7 @@ import torch
 from accord.config.renamed import rename_keys
 from accord.config.schema import Config, dump, load_recipe, make_config
 from accord.runs import held_out_rows
+from accord.runs.nearby import why_no_run
 from accord.runs.files import STAGING, flush, recover, write_json, write_text, writing
 from accord.types import CheckpointError, Finding, UsageError
 
@@ -71,10 +72,7 @@ class RunFolder:
         """
         folder = Path(path).expanduser()
         if not (folder / "config.yaml").is_file():
-            raise UsageError(
-                f"{path}: no run here (no config.yaml). Expected the folder that accord train"
-                " wrote."
-            )
+            raise UsageError(why_no_run(path))
         return cls(folder)
 
     @contextmanager
