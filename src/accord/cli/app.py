@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from accord import __version__
 from accord.cli.compare import add_compare_commands
 from accord.cli.data import add_data_commands
 from accord.cli.evaluate import add_evaluate_commands
@@ -26,6 +27,7 @@ from accord.cli.options import Allow, Columns, IgnoreColumns, Json, Set, columns
 from accord.cli.play import add_play_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
+from accord.cli.tools import add_tool_commands
 from accord.cli.train_flags import DEFAULT_METHOD, TrainCommand
 from accord.environment.faults import end, fail, run_guarded
 from accord.environment.settings import apply_env_defaults, ranks, warnings_of_command
@@ -44,7 +46,7 @@ app = Application(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        version()
+        print(__version__)
         raise typer.Exit()
 
 
@@ -104,7 +106,9 @@ def train(
     all_weights: Annotated[
         bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Updates to make.", show_default="one epoch")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates to make.", show_default="one epoch")
+    ] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Passes over the data, instead of steps.")
     ] = None,
@@ -172,9 +176,7 @@ def train(
         short["method"] = method_name(method)
         short.update(columns_of(columns, ignore_columns))
         fields = {} if beta is None else {"objective.beta": beta}
-        config = build(
-            settings, assignments=set_ or (), fields=fields, allow=allow or (), **short
-        )
+        config = build(settings, assignments=set_ or (), fields=fields, allow=allow or (), **short)
         apply_env_defaults(offline="hub" not in config.allow)
         from accord.runs.display import make_display
         from accord.training.run import dry_run as check
@@ -311,108 +313,6 @@ def watch(
     _run(work, False)
 
 
-@app.command()
-def demo(output: Output = None, as_json: Json = False) -> None:
-    """Teach a 135M model in minutes to answer in good spirits. It runs on a laptop, and is measured
-    before and after.
-    """
-
-    def work():
-        apply_env_defaults()
-        from accord.demo.run import run_demo
-        from accord.runs.display import make_display
-
-        return run_demo(
-            output, make_display(as_json), sys.stderr if as_json else sys.stdout, _command()
-        )
-
-    _run(work, as_json)
-
-
-@app.command()
-def doctor(
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, …; auto takes the first GPU if there is one.")
-    ] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    as_json: Json = False,
-) -> None:
-    """Check that this machine computes what accord promises. It takes under a minute; exit 4 if it
-    does not.
-    """
-
-    def work():
-        if dtype not in ("auto", "float32", "bfloat16"):
-            raise UsageError(f"--dtype {dtype}: expected auto, float32 or bfloat16.")
-        apply_env_defaults()
-        from accord.errors import Refused
-        from accord.runs.display import MARKS
-        from accord.runs.folder import vars_of
-        from accord.verify.doctor import run_checks
-
-        def tell(finding) -> None:
-            _say(as_json, f"{MARKS[finding.verdict]} {finding.check:<24} {finding.says}")
-            if finding.remedy and finding.verdict != "ok":
-                _say(as_json, f"    {finding.remedy}")
-
-        report = run_checks(device, dtype, tell)
-        for name, value in report.machine.items():
-            _say(as_json, f"  {name}: {value}")
-        if not report.healthy:
-            bad = "\n".join(
-                f"  {f.check}: {f.says}" + f"\n    {f.remedy}" * bool(f.remedy)
-                for f in report.findings
-                if f.refused
-            )
-            raise Refused(f"{report.verdict}\n{bad}")
-        _say(as_json, report.verdict)
-        return {
-            "machine": report.machine,
-            "verdict": report.verdict,
-            "checks": [vars_of(f) for f in report.findings],
-        }
-
-    _run(work, as_json)
-
-
-@app.command()
-def methods(as_json: Json = False) -> None:
-    """List the objectives, what each one needs, and its options."""
-
-    def work():
-        from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
-
-        table: dict[str, dict[str, Any]] = {
-            name: {
-                "rows": o.rows,
-                "reference": o.reference,
-                "options": o.schema,
-                "source": o.source,
-            }
-            for name, o in (OBJECTIVES | POLICY_OBJECTIVES).items()
-        }
-        for name, entry in table.items():
-            options = ", ".join(
-                f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items()
-            )
-            _say(
-                as_json,
-                f"{name:<13} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10}"
-                f" {options}",
-            )
-        return table
-
-    _run(work, as_json)
-
-
-@app.command()
-def version() -> None:
-    """Print the version of accord."""
-    from accord import __version__
-
-    print(__version__)
-
-
 # ---------------------------------------------------------------- around every command
 
 
@@ -466,6 +366,7 @@ add_online_commands(app, _run, _say)
 add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_tool_commands(app, _run, _say, _command)
 
 
 def main() -> None:

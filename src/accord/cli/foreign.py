@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accord.errors import UsageError
@@ -56,7 +57,8 @@ def translate(
         if ours:
             say(f"· {reading.tool.name}'s {shlex.join(foreign)} is here {shlex.join(ours)}")
         return [*known, *ours]
-    told = "\n".join(f"  --{line.key}: {_told(line)}" for line in lines)
+    names = [f"--{line.key}" if line.key in flags else line.key for line in lines]
+    told = "\n".join(f"  {n}: {_told(line)}" for n, line in zip(names, lines, strict=True))
     raise UsageError(
         f"These are flags of {reading.tool.name}, and not all of them mean the same here:\n{told}\n"
         f"With that in mind:\n{shlex.join(['accord', 'train', *known, *ours])}"
@@ -67,8 +69,10 @@ def _about(line: Line, flags: dict[str, Any], reading: Reading) -> bool:
     """Tell whether a line of the account is about what was typed, and not about a default."""
     if line.key in flags:
         return True
-    went_to = {one.path for one in reading.lines if one.key in flags}
-    return line.fate == "to do" and (line.key in went_to or "use_peft" in flags)
+    went_to = {one.path: one.value for one in reading.lines if one.key in flags}
+    if line.fate != "to do" or Path(str(went_to.get(line.key, ""))).suffix:
+        return False  # what has a suffix is no name on a hub: its file is missing, and is reported
+    return line.key in went_to or "use_peft" in flags
 
 
 def _read(flags: dict[str, Any]) -> Reading | None:

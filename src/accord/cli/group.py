@@ -100,7 +100,7 @@ class AccordGroup(TyperGroup):
 class Application(typer.Typer):
     """A Typer application whose commands are `AccordCommand`s."""
 
-    def command(self, name: str | None = None, **settings: Any) -> Callable:  # type: ignore[override]
+    def command(self, name: str | None = None, **settings: Any) -> Callable:
         return super().command(name, **{"cls": AccordCommand, **settings})
 
 

@@ -99,7 +99,7 @@ def _value(words: list[str], param: Any) -> str | None:
     for place, word in enumerate(words):
         name, sign, value = word.partition("=")
         if name.replace("_", "-") in param.opts:
-            return value if sign else (words[place + 1 :] or [None])[0]
+            return value if sign else next(iter(words[place + 1 :]), None)
     return None
 
 

@@ -20,6 +20,7 @@ from accord.data.formats import FORMATS, Format, Pairing, as_kind, named, recogn
 from accord.data.formats.guesses import candidates, guess, guess_label, readable, suggest
 from accord.data.formats.parts import Row
 from accord.data.formats.ranked import ANSWERS
+from accord.data.formats.structured import PROMPTS
 from accord.data.formats.whole_file import Conventions
 from accord.data.json_rows import Numbered, kind_of
 from accord.data.ledger import Ledger, RowError
@@ -279,7 +280,13 @@ def _with_suggestion(
         if error.reason != "unknown format":
             return error
         hint = "name them: --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
-        if twins := candidates(row):
+        if set(map(str, row)) <= PROMPTS:
+            hint = (
+                "these are prompts without answers, and preferences need a chosen and a rejected"
+                " one. Draw and rank answers (accord sample, score, pair), or learn from the"
+                " model's own: --method grpo --set 'rollouts.rewards=[vader]'"
+            )
+        elif twins := candidates(row):
             hint = (
                 f"{twins[0]} and {twins[1]} are answers, and another column says which is the"
                 " better one. Write chosen and rejected by it, row by row; to name one of the two"

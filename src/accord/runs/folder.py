@@ -20,8 +20,8 @@ import torch
 from accord.config.renamed import rename_keys
 from accord.config.schema import Config, dump, load_recipe, make_config
 from accord.runs import held_out_rows
-from accord.runs.nearby import why_no_run
 from accord.runs.files import STAGING, flush, recover, write_json, write_text, writing
+from accord.runs.nearby import why_no_run
 from accord.types import CheckpointError, Finding, UsageError
 
 # the reason for a refusal before the first update; such a folder may be used again
