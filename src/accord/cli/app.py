@@ -165,7 +165,10 @@ def train(
 
     def work():
         from accord.config.build import build
+        from accord.config.schema import parse_assignment
 
+        for assignment in set_ or ():  # before the recipe: --set KEY VALUE makes one of the value
+            parse_assignment(assignment)
         settings, short["data"] = recipe_or_data(recipe, data)
         if settings is None and short["data"] is None and not set_:
             raise UsageError(

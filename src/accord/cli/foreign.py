@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +30,14 @@ ADAPTERS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")  # of
 
 
 def translate(
-    known: list[str], foreign: list[str], say: Callable[[str], None] = print
+    known: list[str], foreign: list[str], options: Collection[str], say: Callable[[str], None]
 ) -> list[str] | None:
     """Return the arguments with another tool's flags in accord's own words.
 
     Args:
       known: the arguments that accord knows.
       foreign: unknown options, each with the words behind it.
+      options: the command's own options.
       say: gets one line on what was translated.
 
     Returns:
@@ -52,13 +53,16 @@ def translate(
     if reading is None:
         return None
     lines = [line for line in reading.lines if _about(line, flags, reading)]
-    ours = [word for line in lines for word in _typed(line)]
+    typed = {id(line): _typed(line, options) for line in lines}
+    ours = [word for line in lines for word in typed[id(line)]]
     if all(line.fate == "mapped" and not line.note for line in lines):
         if ours:
             say(f"· {reading.tool.name}'s {shlex.join(foreign)} is here {shlex.join(ours)}")
         return [*known, *ours]
     names = [f"--{line.key}" if line.key in flags else line.key for line in lines]
-    told = "\n".join(f"  {n}: {_told(line)}" for n, line in zip(names, lines, strict=True))
+    told = "\n".join(
+        f"  {name}: {_told(line, typed[id(line)])}" for name, line in zip(names, lines, strict=True)
+    )
     raise UsageError(
         f"These are flags of {reading.tool.name}, and not all of them mean the same here:\n{told}\n"
         f"With that in mind:\n{shlex.join(['accord', 'train', *known, *ours])}"
@@ -92,7 +96,7 @@ def _read(flags: dict[str, Any]) -> Reading | None:
     return None
 
 
-def _typed(line: Line) -> list[str]:
+def _typed(line: Line, options: Collection[str]) -> list[str]:
     """Return a line of the account as options of `accord train`."""
     from accord.config.build import SHORT
 
@@ -104,14 +108,14 @@ def _typed(line: Line) -> list[str]:
     value = value.removesuffix(".0")
     if line.path == "objective.beta":
         return ["--beta", value]
-    own = next((name for name, path in SHORT.items() if path == line.path), None)
-    if own is None or own == "reference":
-        return ["--set", f"{line.path}={value}"]
-    return [f"--{own.replace('_', '-')}", value]
+    names = {path: f"--{name.replace('_', '-')}" for name, path in SHORT.items()}
+    if (own := names.get(line.path)) in options:
+        return [str(own), value]
+    return ["--set", f"{line.path}={value}"]
 
 
-def _told(line: Line) -> str:
+def _told(line: Line, typed: list[str]) -> str:
     if line.fate == "mapped":
         note = line.note.partition(" (--devices")[0]  # an option of accord import
-        return f"{shlex.join(_typed(line))}{f'; {note}' if note else ''}"
+        return f"{shlex.join(typed)}{f'; {note}' if note else ''}"
     return f"{'leave it out; ' if line.fate == 'not needed' else ''}{line.text}"

@@ -42,7 +42,7 @@ def in_words(error: Any, words: list[str], group: Any) -> str:
         said = _wrong_value(error, words)
     elif kind == "BadOptionUsage":
         said = f"{path} {error.option_name}: a value must follow, and none does."
-    elif (extra := re.search(r"extra arguments? \((.*)\)", error.format_message())) is not None:
+    elif (extra := re.search(r"extra argument\S* \((.*)\)", error.format_message())) is not None:
         said = _extra(extra[1], words, command, path)
     else:
         said = f"{path}: {error.format_message()}"
@@ -111,6 +111,8 @@ def _extra(extra: str, words: list[str], command: Any, path: str) -> str:
     place = words.index(first) if first in words else 0
     if place > 1 and words[place - 2].endswith("set") and "=" not in words[place - 1]:
         return f"{said} Did you mean {words[place - 2]} {words[place - 1]}={first}?"
+    if "--held-out" in _options(command):
+        said += f" Held-out rows have an option: --held-out {first}"
     example = example_of(path.removeprefix("accord "))
     return f"{said}\nSuch as: {example}" if example else said
 

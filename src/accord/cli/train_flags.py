@@ -19,7 +19,8 @@ class TrainCommand(AccordCommand):
             return known
         from accord.cli.foreign import translate
 
-        translated = translate(known, unknown, _tell_once)
+        options = {name for param in self.params for name in param.opts}
+        translated = translate(known, unknown, options, _tell_once)
         # the parser complains about the first that nobody knows
         return [*known, *unknown] if translated is None else translated
 

@@ -53,6 +53,8 @@ class Dataset:
 USELESS = 100_000
 # reasons for which the columns' names may be at fault
 MISNAMED = frozenset({"unknown format", "ambiguous prompt", "not a comparison"})
+# Columns of the record of a request to an API, as OpenAI's and its like write them.
+API_LOG = frozenset({"choices", "request", "response_body"})
 GUESSED = "columns guessed by their names"  # the note on such rows begins with it
 RANKED = "ranked"  # the format whose rows hold lists
 KNOWN_SETS = 256  # sets of columns whose suggestion is remembered
@@ -285,6 +287,12 @@ def _with_suggestion(
                 "these are prompts without answers, and preferences need a chosen and a rejected"
                 " one. Draw and rank answers (accord sample, score, pair), or learn from the"
                 " model's own: --method grpo --set 'rollouts.rewards=[vader]'"
+            )
+        elif API_LOG & set(row):
+            hint = (
+                "this is the log of an API: one answer to each request, and no preference. Take its"
+                " prompts, then draw and rank answers (accord sample, score, pair); or write prompt"
+                " and completion of each, and tune on them: --method sft"
             )
         elif twins := candidates(row):
             hint = (
