@@ -14,10 +14,10 @@ from accord.environment.nearest import nearest
 
 def no_such_command(word: str, commands: list[str]) -> str:
     """Say what a word that is no command may have meant."""
+    if typed := ELSEWHERE.get(word.lower()):
+        return f"accord {word}: no such command. Here it is: {typed}"
     if close := nearest(word, commands):
         return f"accord {word}: no such command. Did you mean accord {close}?"
-    if typed := ELSEWHERE.get(word.lower().replace("_", "-")):
-        return f"accord {word}: no such command. Here it is: {typed}"
     if Path(word).exists():
         return (
             f"accord {word}: a file or folder, and a command comes first. For a file of"

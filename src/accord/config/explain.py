@@ -1,4 +1,4 @@
-"""The problems of a config, in words: where, what was expected there, and the right name of a key."""
+"""The problems of a config in words: where, what was expected there, and a key's right name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def explain(problem: ErrorDetails, schema: Any) -> str:
         str(part) for part in problem["loc"] if part not in ("LoraConfig", "str", "list[str]")
     )
     if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_suggest(problem['loc'])}."
+        said = f"{where}: unknown key{_suggest(problem['loc'], schema)}"
+        return said if said.endswith("?") else f"{said}."
     if problem["type"] == "missing":
         hint = " (--data FILE)" if where in ("data", "data.train") else ""
         return f"{where}: missing{hint}."

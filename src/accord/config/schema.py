@@ -400,9 +400,8 @@ def make_config(raw: dict) -> Config:
     try:
         return Config.model_validate(_numbers(raw))
     except ValidationError as error:
-        raise UsageError(
-            "\n".join(explain(problem, Config) for problem in error.errors())
-        ) from error
+        said = "\n".join(explain(problem, Config) for problem in error.errors())
+        raise UsageError(said) from error
 
 
 def dump(config: Config) -> str:
