@@ -68,12 +68,20 @@ MISTAKES = [
     mistake("train pairs.jsonl --method dop", 2, "did you mean 'dpo'?"),
     mistake("train prompts.jsonl --method GRPO", 2, "--set 'rollouts.rewards=[vader]'"),
     mistake("train pairs.jsonl --method orpo --beta 0.3", 2, "It accepts: weight"),
-    mistake("train pairs.jsonl --set objective.beta 0.3", 2,
-            "Did you mean --set objective.beta=0.3?"),
-    mistake("train --data pairs.jsonl --set objective.beta 0.3", 2, "without a blank",
-            "objective.beta=0.2"),
-    mistake("compare recipe.yaml --methods dpo --set objective.beta 0.3", 2,
-            "Did you mean --set objective.beta=0.3?"),
+    mistake(
+        "train pairs.jsonl --set objective.beta 0.3", 2, "Did you mean --set objective.beta=0.3?"
+    ),
+    mistake(
+        "train --data pairs.jsonl --set objective.beta 0.3",
+        2,
+        "without a blank",
+        "objective.beta=0.2",
+    ),
+    mistake(
+        "compare recipe.yaml --methods dpo --set objective.beta 0.3",
+        2,
+        "Did you mean --set objective.beta=0.3?",
+    ),
     mistake("train pairs.jsonl --set rollouts.rewards=[vader", 2, "'rollouts.rewards=[a,b]'"),
     mistake("train pairs.jsonl --set batch_size=4", 2, "did you mean train.batch_size?"),
     mistake("train pairs.jsonl --set beta=0.3", 2, "here it is objective.beta"),
@@ -90,8 +98,12 @@ MISTAKES = [
         fix="accord train --data pairs.jsonl --batch-size 4",
         dry=True,
     ),
-    mistake("train pairs.jsonl --max_length 512", 2, "accord drops its oldest turns",
-            fix="accord train pairs.jsonl --set data.max_tokens=512"),
+    mistake(
+        "train pairs.jsonl --max_length 512",
+        2,
+        "accord drops its oldest turns",
+        fix="accord train pairs.jsonl --set data.max_tokens=512",
+    ),
     mistake("train --dataset_name trl-lib/pairs", 2, "hf download --repo-type dataset"),
     # files and folders
     mistake(f"train {TINY} --data pair.jsonl", 3, "no such file", "Did you mean pairs.jsonl?"),
@@ -111,20 +123,32 @@ MISTAKES = [
     mistake("audit nothing", 3, "it has no data file"),
     mistake(f"train {TINY} --data prompts.jsonl", 3, "prompts without answers", "accord sample"),
     mistake("audit api.jsonl", 3, "the log of an API", "--method sft"),
-    mistake(f"train {TINY} --data pairs.jsonl --held-out pairs.jsonl --output leak", 3,
-            "24 of 24 held-out rows", "split by prompt"),
+    mistake(
+        f"train {TINY} --data pairs.jsonl --held-out pairs.jsonl --output leak",
+        3,
+        "24 of 24 held-out rows",
+        "split by prompt",
+    ),
     mistake("train pairs.jsonl --model pairs.jsonl", 2, "a model is a folder", "--data pairs"),
     mistake("train pairs.jsonl --model model.gguf", 2, "a GGUF file", "safetensors"),
-    mistake("train pairs.jsonl --model adapter", 2, "an adapter, not a model",
-            "--set model.adapter=adapter"),
+    mistake(
+        "train pairs.jsonl --model adapter",
+        2,
+        "an adapter, not a model",
+        "--set model.adapter=adapter",
+    ),
     mistake("train pairs.jsonl --model smolm2", 2, "Did you mean smollm2?"),
     mistake("train pairs.jsonl --model tny", 2, "Did you mean tiny?"),
     mistake("advise pairs.jsonl --model meta/llama", 2, "--allow hub"),
     # outputs
     mistake(f"train {TINY} --data pairs.jsonl --output tiny", 2, "a folder that is no run"),
     mistake(f"train {TINY} --data pairs.jsonl --output pairs.jsonl", 2, "is a file"),
-    mistake(f"train {TINY} --data pairs.jsonl --output /proc/none/run", 6, "cannot be written",
-            "--output DIR"),
+    mistake(
+        f"train {TINY} --data pairs.jsonl --output /proc/none/run",
+        6,
+        "cannot be written",
+        "--output DIR",
+    ),
     mistake("split pairs.jsonl --output tiny", 2, "exists already. Name another"),
     mistake("split pairs.jsonl --share 20", 2, "above 0 and below 1, such as 0.1"),
     mistake("convert pairs.jsonl --to openai --output test.jsonl", 2, "is not overwritten"),
@@ -142,7 +166,7 @@ MISTAKES = [
     mistake("pair answers.jsonl --output o.jsonl", 3, "no `rewards`", "accord score"),
     mistake("pair ties.jsonl --output o.jsonl", 3, "no pair comes of 1 prompts", "No file was"),
     mistake("import pairs.jsonl", 2, "YAML file"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

@@ -21,18 +21,19 @@ LINES, PARTS = 300, 10
 LEFT_OUT = {"demo", "doctor", "watch", "play", "frontier"}
 NEVER = {"--install-completion", "--show-completion", "--demo", "--help"}
 VALUES = (
-    "", "0", "-1", "7", "0.5", "1e-5", "nan", "inf", "1e999", "ten", "true", "none.jsonl", "none/",
-    "/dev/null", ".", "..", "~", "~nobody/x", "a=b", "=", "a=", "=b", "a.b.c=1", "objective.beta=x",
-    "train.steps=[1", "data.train={a: b}", "DPO", "dpo,", ",", "é", "\u202e", "\x1b[31m", "a b",
-    "*", "?", "[", "[a]", "x" * 5000, "--", "-", "-x", "--json", "org/name", "http://x", "%s", "{}",
-    "json:dumps", "no.module:f", "smollm3", "runs", "__import__", "${HOME}", "\\", "'", '"',
-)  # fmt: skip
-FOREIGN = (
-    "--per_device_train_batch_size", "--bf16", "--loss_type", "--use_peft", "--lora_r", "--lr",
-    "--num_train_epochs", "--dataset_name", "--model_name_or_path", "--report_to", "--stage",
-    "--gradient_accumulation_steps", "--max_length", "--micro_batch_size", "--pref_beta", "--gpu",
-    "--warmup_ratio", "--save_steps", "--eval_strategy", "--config", "--rl", "--template",
-)  # fmt: skip
+    *"0 -1 7 0.5 1e-5 nan inf 1e999 ten true none.jsonl none/ /dev/null . .. ~ ~nobody/x".split(),
+    *"a=b = a= =b a.b.c=1 objective.beta=x train.steps=[1 DPO dpo, , é * ? [ [a] -- - -x".split(),
+    *"--json org/name http://x %s {} json:dumps no.module:f smollm3 runs __import__".split(),
+    *("", "a b", "data.train={a: b}", "x" * 5000, "\u202e", "\x1b[31m", "${HOME}", "\\", "'", '"'),
+)
+FOREIGN = [
+    f"--{name}"
+    for name in (
+        "per_device_train_batch_size bf16 loss_type use_peft lora_r lr num_train_epochs rl stage"
+        " dataset_name model_name_or_path report_to gradient_accumulation_steps max_length gpu"
+        " micro_batch_size pref_beta warmup_ratio save_steps eval_strategy config template"
+    ).split()
+]
 
 
 def options_of(command) -> list[str]:

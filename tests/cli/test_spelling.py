@@ -36,8 +36,10 @@ def understood(line: str) -> list[str]:
         ("--dataset_name rows.jsonl", "--data rows.jsonl"),
         ("--loss_type sigmoid", "--method dpo"),
         ("--lora_r 8", "--set model.lora.rank=8"),
-        ("--lora_alpha 16 --lora_dropout 0.05",
-         "--set model.lora.alpha=16 --set model.lora.dropout=0.05"),
+        (
+            "--lora_alpha 16 --lora_dropout 0.05",
+            "--set model.lora.alpha=16 --set model.lora.dropout=0.05",
+        ),
         ("--warmup_ratio 0.1", "--set train.warmup=0.1"),
         ("--max_grad_norm 0.5", "--set train.max_grad_norm=0.5"),
         ("--lr_scheduler_type cosine", "--set train.schedule=cosine"),
@@ -47,7 +49,7 @@ def understood(line: str) -> list[str]:
         ("--num_epochs 2", "--epochs 2"),
         ("--sequence_len 512", "--set data.max_tokens=512"),
     ],
-)  # fmt: skip
+)
 def test_what_means_the_same_is_taken(typed, ours):
     assert understood(typed) == ours.split()
 

@@ -41,15 +41,21 @@ def test_a_line_is_broken_between_words_alone():
 @pytest.mark.parametrize(
     "text, whole",
     [
-        ("exists already. Go on with it: accord resume runs/the-first-of-all", "accord resume runs/"
-         "the-first-of-all"),
-        ("  accord train --data a-very-long-name.jsonl --held-out another.jsonl",
-         "  accord train --data a-very-long-name.jsonl --held-out another.jsonl"),
-        ("to do it all the same, say so by --set objective.beta=0.25 there", "--set objective.beta"
-         "=0.25"),
+        (
+            "exists already. Go on with it: accord resume runs/the-first-of-all",
+            "accord resume runs/the-first-of-all",
+        ),
+        (
+            "  accord train --data a-very-long-name.jsonl --held-out another.jsonl",
+            "  accord train --data a-very-long-name.jsonl --held-out another.jsonl",
+        ),
+        (
+            "to do it all the same, say so by --set objective.beta=0.25 there",
+            "--set objective.beta=0.25",
+        ),
         ("a word of this length: " + "x" * 50, "x" * 50),
     ],
-)  # fmt: skip
+)
 def test_a_command_is_never_broken(text, whole):
     lines = wrap(text, 40).splitlines()
     assert whole in lines or any(whole in line for line in lines)

@@ -42,9 +42,11 @@ def _suggest(location: tuple, schema: Any) -> str:
     if key in TRL_NAMES:
         return f": {key} is TRL's name; here it is {TRL_NAMES[key]}"
     node = _section(path, schema)
+    if here := nearest_words(key, node.model_fields):
+        return here
     if node is schema and (inner := _inner(key, schema)):
         return f"; did you mean {inner}?"
-    return nearest_words(key, node.model_fields) or f"; known here: {', '.join(node.model_fields)}"
+    return f"; known here: {', '.join(node.model_fields)}"
 
 
 def _section(path: Sequence[str], schema: Any) -> Any:
