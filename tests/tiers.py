@@ -15,6 +15,8 @@ HERE = Path(__file__).parent
 # A folder, a file, or one test of a file.
 SLOW = (
     "bad/",
+    "assess/test_chat.py",
+    "assess/test_chat_terminal.py",
     "assess/test_evaluation.py",
     "assess/test_generation.py",
     "assess/test_handover.py",
@@ -74,6 +76,7 @@ SLOW = (
     "test_sampler.py",
     "test_secrets.py",
     "test_silentbench.py",
+    "test_wheel.py",
     "training/test_audited.py",
     "training/test_base_reference.py",
     "training/test_checkpoint.py::test_disk_full_in_a_run",

@@ -1,4 +1,4 @@
-"""The nearest names, line breaks, and the folders in which a run is looked for."""
+"""The nearest names, two columns, and the folders in which a run is looked for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import pytest
 
 from accord.cli.given import recipe_or_data, runs_to_show
+from accord.cli.layout import columns
 from accord.environment.nearest import nearest, nearest_path
-from accord.environment.wrapping import columns, wrap
 from accord.errors import UsageError
 from accord.runs.nearby import why_no_run
 
@@ -27,39 +27,6 @@ def test_nearest_path(typed, tmp_path, monkeypatch):
     (tmp_path / "data/pairs.jsonl").touch()
     assert nearest_path(typed) == "data/pairs.jsonl"
     assert nearest_path("elsewhere/zebra.csv") is None and nearest_path("a\0b") is None
-
-
-def test_a_line_is_broken_between_words_alone():
-    text = "Drop them with `accord audit pairs.jsonl --fix clean.jsonl`, or keep all of them."
-    assert wrap(text, 50).splitlines() == [
-        "Drop them with",
-        "`accord audit pairs.jsonl --fix clean.jsonl`, or",
-        "keep all of them.",
-    ]
-
-
-@pytest.mark.parametrize(
-    "text, whole",
-    [
-        (
-            "exists already. Go on with it: accord resume runs/the-first-of-all",
-            "accord resume runs/the-first-of-all",
-        ),
-        (
-            "  accord train --data a-very-long-name.jsonl --held-out another.jsonl",
-            "  accord train --data a-very-long-name.jsonl --held-out another.jsonl",
-        ),
-        (
-            "to do it all the same, say so by --set objective.beta=0.25 there",
-            "--set objective.beta=0.25",
-        ),
-        ("a word of this length: " + "x" * 50, "x" * 50),
-    ],
-)
-def test_a_command_is_never_broken(text, whole):
-    lines = wrap(text, 40).splitlines()
-    assert whole in lines or any(whole in line for line in lines)
-    assert " ".join(" ".join(lines).split()) == " ".join(text.split())
 
 
 def test_two_columns():

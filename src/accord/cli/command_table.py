@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "frontier": "accord frontier --demo",
     },
     "Answers of a model": {
+        "chat": "accord chat runs/first",
         "generate": "accord generate runs/first --prompt 'Tell me a story.'",
         "sample": "accord sample runs/first --prompts prompts.txt --output a.jsonl",
         "score": "accord score a.jsonl --reward vader --output scored.jsonl",
@@ -37,6 +38,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "demo": "accord demo",
         "doctor": "accord doctor",
         "methods": "accord methods",
+        "recipes": "accord recipes sentiment_dpo --output recipe.yaml",
         "import": "accord import trl.yaml --output recipe.yaml",
         "play": "accord play",
         "version": "accord version",

@@ -12,6 +12,8 @@ import typer
 
 from accord.cli.options import Columns, Format, IgnoreColumns, Json, naming_of
 from accord.environment.settings import apply_env_defaults
+from accord.environment.wrapping import fit
+from accord.errors import plural
 
 Data = Annotated[
     str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
@@ -109,7 +111,7 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
 
 def _tell(text: str) -> None:
     """Print a line of progress."""
-    print(f"· {text}", file=sys.stderr, flush=True)
+    print(fit(f"· {text}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _audit(run: Callable, say: Callable) -> Callable:
@@ -212,12 +214,12 @@ def _split(run: Callable, say: Callable) -> Callable:
                 say(as_json, line)
             say(
                 as_json,
-                f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl:"
-                f" {done['held_out']:,} rows; {done['unusable']:,} unusable",
+                f"{output}/train.jsonl: {plural(done['train'], 'row')}; {output}/held_out.jsonl:"
+                f" {plural(done['held_out'], 'row')}; {done['unusable']:,} unusable",
             )
             say(
                 as_json,
-                f"{done['prompts']:,} prompts in {done['clusters']:,} clusters,"
+                f"{plural(done['prompts'], 'prompt')} in {plural(done['clusters'], 'cluster')},"
                 f" {done['held_out_clusters']:,} of them held out; none is on both sides",
             )
             for line in table_lines(done["comparison"]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.runs.display import MARKS
 from accord.runs.folder import vars_of
 from accord.training.prepared import PreparedRun
@@ -33,7 +33,7 @@ def show(ready: PreparedRun, stream: TextIO) -> dict:
             print(f"    {finding.remedy}", file=stream)
     print(f"\nobjective: {objective.name}; {objective.convention}", file=stream)
     print(
-        f"would make {ready.steps:,} updates of {ready.order.batch_size} {objective.rows}, "
+        f"would make {plural(ready.steps, 'update')} of {ready.order.batch_size} {objective.rows}, "
         f"peak learning rate {ready.peak:g}; nothing was trained or written",
         file=stream,
     )

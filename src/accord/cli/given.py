@@ -27,14 +27,13 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
     """
     if word is None:
         return None, data
+    from accord.config.shipped import hint
+
     path = Path(word).expanduser()
     if path.suffix in RECIPES or _holds_settings(path):
         return word, data
     if (path / "config.yaml").is_file():
-        raise UsageError(
-            f"{word}: a run, and no recipe. Go on with it: accord resume {word}\n"
-            f"Or train anew by its settings: accord train {word}/config.yaml --output runs/new"
-        )
+        raise UsageError(f"{word}: a run, and no recipe. Go on with it: accord resume {word}")
     if (path / "config.json").is_file():
         raise UsageError(
             f"{word}: a model's folder. Name it as the model: accord train --model {word} --data"
@@ -42,8 +41,8 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
         )
     if word != "-" and not path.exists() and not any(sign in word for sign in "*?["):
         raise UsageError(
-            f"{word}: no such recipe, and no such file of preferences."
-            f"{did_you_mean(word)} Recipes lie in recipes/; data is given with --data FILE."
+            f"{word}: no such recipe, and no such file of preferences.{did_you_mean(word)}"
+            f" {hint(word)}"
         )
     if data is not None:
         raise UsageError(

@@ -12,9 +12,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from accord.cli.command_table import example_of, in_order
+from accord.cli.layout import columns
 from accord.cli.mistakes import in_words, no_such_command
 from accord.environment.faults import fail
-from accord.environment.wrapping import columns, wrap
+from accord.environment.wrapping import wrap
 from accord.errors import AccordError, Interrupted, UsageError
 
 # Typer brings its own copy of click since 0.26. Its public BadParameter leads to the class of all
@@ -147,7 +148,7 @@ def sort_words(args: list[str], command: Any) -> tuple[list[str], list[str]]:
 def paragraphs(text: str, width: int) -> str:
     """Lay out a docstring: its paragraphs without their line breaks, indented."""
     whole = inspect.cleandoc(text).split("\n\n")
-    told = [wrap(" ".join(each.split()), width) for each in whole]
+    told = [wrap(" ".join(each.split()), width, hang=0) for each in whole]
     return "\n".join(f"  {line}".rstrip() for line in "\n\n".join(told).split("\n"))
 
 

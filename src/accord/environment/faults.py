@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import select
-import shutil
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ from typing import NoReturn
 from accord.environment import versions
 from accord.environment.redaction import redact
 from accord.environment.settings import ranks
-from accord.environment.wrapping import wrap
+from accord.environment.wrapping import fit
 from accord.errors import (
     AccordError,
     Bug,
@@ -103,19 +102,13 @@ def fail(error: AccordError, as_json: bool) -> NoReturn:
     try:
         if as_json:
             print(json.dumps(_as_dict(error)), flush=True)
-        print(_fitted(f"{'stopped' if error.code == 75 else 'error'}: {error}"), file=sys.stderr)
+        says = f"{'stopped' if error.code == 75 else 'error'}: {error}"
+        print(fit(says, sys.stderr), file=sys.stderr)
         if isinstance(error, Bug) and error.log is None:
             print(error.traceback, end="", file=sys.stderr)
     except BrokenPipeError:
         _reader_gone()
     raise SystemExit(error.code) from None
-
-
-def _fitted(text: str) -> str:
-    """Break lines for the terminal; elsewhere, as in a log, they stay as they are."""
-    if not sys.stderr.isatty():
-        return text
-    return wrap(text, shutil.get_terminal_size().columns)
 
 
 def _as_dict(error: AccordError) -> dict:

@@ -1,58 +1,69 @@
-"""Line breaks for a terminal: between words alone, and never inside a command that can be typed."""
+"""Lines for a terminal: no word and no command is broken at its edge.
+
+A command that is longer than the terminal is wide stands on a line of its own, so that it can be
+copied whole. Where nobody looks at a terminal (a file, a pipe) lines stay as long as they are.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-import textwrap
+from collections.abc import Iterator
+from typing import TextIO
 
-# What stays on one line: text in backticks, a command to the end of its line, an option and its
-# value. Everything else is a word.
-PIECES = re.compile(
-    r"`[^`\n]+`\S*"
-    r"|(?<=: )(?:accord|python|pip|torchrun) .+$"
-    r"|--[a-z][\w-]*(?:[ =](?:'[^']*'|[^\s-]\S*))?\S*"
-    r"|\S+"
-)
-IS_COMMAND = re.compile(r"\s*(?:\$ )?(?:accord|python|pip|torchrun|make|cd) ")
+NARROWEST = 40
+MARKS = ("✓ ", "· ", "! ", "✗ ")
+HANG = 2  # further indentation of the lines that follow; under a mark, the text after it
+
+_WORD = r"(?:'[^']*'|\"[^\"]*\"|[^\s;,()'\"]+)"
+_OPTION = rf"(?<![\w-])--?[A-Za-z][\w-]*(?:[ =](?![-–(]){_WORD})?"
+_PLACE = r"(?:'[^']*'|[A-Z][A-Z_|]+\b|[^\s;,()]*[/.=\d][^\s;,()]*)"
+# a command with its options and places, one option with its value, or anything in backquotes
+UNIT = rf"`[^`]+`|\baccord [a-z][a-z-]*(?: (?:{_OPTION}|{_PLACE}))*|{_OPTION}"
+CHUNK = re.compile(rf"(\s*)((?:{UNIT}|\S)+)")
 
 
-def wrap(text: str, width: int) -> str:
-    """Break the lines of a text that are longer than a terminal is wide.
+def width_of(stream: TextIO | None) -> int | None:
+    """Return how wide the terminal behind a stream is; None where there is no terminal."""
+    try:
+        if stream is None or not stream.isatty():
+            return None
+        return max(NARROWEST, os.get_terminal_size(stream.fileno()).columns)
+    except (OSError, ValueError):  # a terminal that does not know its size, or a closed stream
+        return None
 
-    A further line of the same paragraph is indented as its first. A piece that is wider than the
-    terminal gets a line of its own and stays whole, so that it can still be copied.
+
+def fit(text: str, stream: TextIO | None) -> str:
+    """Wrap a text for the terminal behind a stream; leave it as it is where there is none."""
+    width = width_of(stream)
+    return text if width is None else wrap(text, width)
+
+
+def wrap(text: str, width: int, hang: int | None = None) -> str:
+    """Break the lines of a text at blanks, outside commands.
+
+    Args:
+      hang: further indentation of the lines that follow a broken one; HANG by default.
     """
-    return "\n".join(broken for line in text.split("\n") for broken in _wrap_line(line, width))
+    return "\n".join(part for line in text.split("\n") for part in _broken(line, width, hang))
 
 
-def _wrap_line(line: str, width: int) -> list[str]:
-    if len(line) <= width or IS_COMMAND.match(line):
-        return [line]
-    margin = line[: len(line) - len(line.lstrip())]
-    lines: list[str] = []
-    current = ""
-    for piece in PIECES.findall(line.strip()):
-        if current and len(margin) + len(current) + 1 + len(piece) > width:
-            lines.append(margin + current)
-            current = piece
+def _broken(line: str, width: int, hang: int | None) -> Iterator[str]:
+    if len(line) <= width:
+        yield line
+        return
+    indent = len(line) - len(line.lstrip(" "))
+    more = HANG if hang is None else hang
+    if hang is None and line.lstrip(" ").startswith(MARKS):
+        more = 4 if indent == 0 else 2  # under a flag, whose meaning stands four columns in
+    behind = " " * (indent + more)
+    current, empty = line[:indent], True
+    for blank, chunk in CHUNK.findall(line[indent:]):
+        if empty:
+            current, empty = current + chunk, False
+        elif len(current) + len(blank) + len(chunk) <= width:
+            current += blank + chunk
         else:
-            current = f"{current} {piece}".strip()
-    return [*lines, margin + current]
-
-
-def columns(rows: list[tuple[str, str]], width: int, *, widest: int = 28, indent: int = 2) -> str:
-    """Lay out names and their meanings in two columns.
-
-    A name that is wider than the first column stands on a line of its own.
-    """
-    first = min(widest, max(len(name) for name, _ in rows))
-    gap = " " * (indent + first + 2)
-    lines = []
-    for name, meaning in rows:
-        told = wrap(meaning, width - len(gap))
-        body = textwrap.indent(told, gap)
-        if len(name) > first:
-            lines += [" " * indent + name, body]
-        else:
-            lines.append(" " * indent + name.ljust(first) + "  " + body[len(gap) :])
-    return "\n".join(line.rstrip() for line in lines)
+            yield current
+            current = behind + chunk
+    yield current
