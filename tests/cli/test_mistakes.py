@@ -107,6 +107,8 @@ MISTAKES = [
     mistake("train --dataset_name trl-lib/pairs", 2, "hf download --repo-type dataset"),
     # files and folders
     mistake(f"train {TINY} --data pair.jsonl", 3, "no such file", "Did you mean pairs.jsonl?"),
+    # the file is looked for before the model, which is not there either
+    mistake("train --model nowhere --data pair.jsonl", 3, "Did you mean pairs.jsonl?"),
     mistake("train pair.jsonl", 2, "no such file of preferences", "Did you mean pairs.jsonl?"),
     mistake(f"train {TINY} --data pairs.jsonl --held-out tst.jsonl", 3, "Did you mean test.jsonl?"),
     mistake("train recipe.yml", 2, "no such recipe", "Did you mean recipe.yaml?"),

@@ -7,7 +7,7 @@ from typer.main import get_command
 
 from accord.cli.app import app
 from accord.cli.foreign import translate
-from accord.cli.given import method_name
+from accord.cli.given import method_name, method_names
 from accord.cli.group import sort_words
 from accord.errors import UsageError
 
@@ -111,3 +111,7 @@ def test_every_command_takes_underscores():
 )
 def test_methods_in_other_letters(typed, name):
     assert method_name(typed) == name
+
+
+def test_several_methods_in_other_letters():
+    assert method_names("DPO, ipo,My.mod:Loss") == "dpo,ipo,My.mod:Loss"

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from accord.cli.given import method_names
 from accord.cli.options import (
     REWARDS,
     Allow,
@@ -134,7 +135,7 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
                 scorer,
                 scorer_options=_scorer_options(scorer, scorer_set),
             )
-            record = carry_out(base, methods, terms, _display(), command())
+            record = carry_out(base, method_names(methods), terms, _display(), command())
             return _finish(record, output, page, say, as_json)
 
         run(work, as_json)
@@ -295,7 +296,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
             points = 3 if demo and checkpoints == 1 else checkpoints
             wanted = Wanted(
                 output,
-                methods,
+                method_names(methods),
                 _numbers(beta),
                 points,
                 seeds,

@@ -19,6 +19,11 @@ def method_name(name: str | None) -> str | None:
     return name.strip().lower().replace("-", "_")
 
 
+def method_names(names: str) -> str:
+    """Return several methods, as --methods takes them, in the tables' own letters."""
+    return ",".join(method_name(name) or "" for name in names.split(","))
+
+
 def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str | None]:
     """Tell what the word behind `accord train` is: (recipe, data).
 
