@@ -5,6 +5,7 @@ always on the same side.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -280,3 +281,15 @@ def split(
     }
     (folder / "split.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
     return account | {"reading": [line.strip() for line in scan.ledger.reading_lines()]}
+
+
+def summary(done: Mapping, output: str) -> list[str]:
+    """Return the account of `split` for a person."""
+    return [
+        *done["reading"],
+        f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl:"
+        f" {done['held_out']:,} rows; {done['unusable']:,} unusable",
+        f"{done['prompts']:,} prompts in {done['clusters']:,} clusters,"
+        f" {done['held_out_clusters']:,} of them held out; none is on both sides",
+        *table_lines(done["comparison"]),
+    ]

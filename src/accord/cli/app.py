@@ -125,7 +125,7 @@ def train(
 
         display = make_display(as_json)
         if dry_run:
-            from accord.cli.dry_run import show
+            from accord.training.dry_run import show
 
             return show(check(config, display), sys.stderr if as_json else sys.stdout)
         result = start(config, display, _command())
@@ -178,17 +178,15 @@ def export(
 
     def work():
         apply_env_defaults()
-        from accord.assess.handover import check, command
-        from accord.runs.export import export_run
-        from accord.runs.folder import RunFolder
+        from accord.assess.handover import export_for
 
-        adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
-        check(harness, output, merge=merge, adapters=adapters)
-        done = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
+        done, evaluate = export_for(
+            run, output, merge=merge, which=checkpoint, dtype=dtype, harness=harness
+        )
         for note in done.notes:
             _say(as_json, f"! {note}")
         _say(as_json, f"{done.folder}: read back from disk, {done.says}")
-        how = {} if harness is None else {"evaluate": command(harness, done.folder)}
+        how = {} if evaluate is None else {"evaluate": evaluate}
         for line in how.values():
             _say(as_json, f"evaluate it there: {line}")
         saved = {"saved": str(done.folder), "read_back": done.says, "notes": [*done.notes]}
