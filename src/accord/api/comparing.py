@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from os import PathLike, fspath
-from pathlib import Path
+from os import fspath
+from pathlib import Path as FilePath
 from typing import Any
 
 from accord.api.given import path_or_none
 from accord.api.guard import public
+from accord.api.kinds import Path, Recipe, Rows
 from accord.api.measuring import reward_options
 from accord.api.progress import display_for
 from accord.api.results import Outcome
@@ -31,20 +33,20 @@ ROWS = {"data": "train.jsonl", "held_out": "held_out.jsonl"}
 
 @public
 def compare(
-    recipe: str | PathLike | Mapping | None = None,
+    recipe: Recipe | None = None,
     *,
     methods: str | Sequence[str],
-    data: Any = None,
-    held_out: Any = None,
-    output: str | PathLike = "comparison",
+    data: Rows | None = None,
+    held_out: Rows | None = None,
+    output: Path = "comparison",
     seeds: int = 3,
     trials: int = 1,
     samples: int = 24,
     sample_tokens: int = 48,
-    prompts: str | PathLike | None = None,
+    prompts: Path | None = None,
     scorer: str | None = None,
     scorer_set: Mapping[str, object] | None = None,
-    page: str | PathLike | None = None,
+    page: Path | None = None,
     verbose: bool = False,
     progress: bool | None = None,
     **keywords: Any,
@@ -75,7 +77,7 @@ def compare(
       The content of comparison.json; `page` is the page.
     """
     named = methods if isinstance(methods, str) else ",".join(methods)
-    base = _base(recipe, data, held_out, output, keywords)
+    base = _base(recipe, data, held_out, output, keywords, compare)
     terms = _terms(output, seeds, trials, samples, sample_tokens, prompts, scorer, scorer_set)
     record = compare_methods(base, named, terms, display_for(verbose, progress), COMMAND)
     return _outcome("comparison", record, output, page)
@@ -83,22 +85,22 @@ def compare(
 
 @public
 def sweep(
-    recipe: str | PathLike | Mapping | None = None,
+    recipe: Recipe | None = None,
     *,
     set: Mapping[str, object],
-    data: Any = None,
-    held_out: Any = None,
+    data: Rows | None = None,
+    held_out: Rows | None = None,
     search: str = "grid",
     trials: int | None = None,
-    output: str | PathLike = "sweep",
+    output: Path = "sweep",
     seeds: int = 1,
     kl_budget: float | None = None,
     samples: int = 24,
     sample_tokens: int = 48,
-    prompts: str | PathLike | None = None,
+    prompts: Path | None = None,
     scorer: str | None = None,
     scorer_set: Mapping[str, object] | None = None,
-    page: str | PathLike | None = None,
+    page: Path | None = None,
     verbose: bool = False,
     progress: bool | None = None,
     **keywords: Any,
@@ -118,7 +120,7 @@ def sweep(
     Returns:
       The content of comparison.json; `page` is the page.
     """
-    base = _base(recipe, data, held_out, output, keywords)
+    base = _base(recipe, data, held_out, output, keywords, sweep)
     terms = _terms(
         output,
         seeds,
@@ -138,12 +140,12 @@ def sweep(
 
 
 def _terms(
-    output: str | PathLike,
+    output: Path,
     seeds: int,
     trials: int,
     samples: int,
     sample_tokens: int,
-    prompts: str | PathLike | None,
+    prompts: Path | None,
     scorer: str | None,
     scorer_set: Mapping[str, object] | None,
     **more: Any,
@@ -155,11 +157,12 @@ def _terms(
 
 
 def _base(
-    recipe: str | PathLike | Mapping | None,
-    data: Any,
-    held_out: Any,
-    output: str | PathLike,
+    recipe: Recipe | None,
+    data: Rows | None,
+    held_out: Rows | None,
+    output: Path,
     keywords: Mapping[str, Any],
+    function: Callable,
 ) -> Config:
     """Build the config that all cells share; rows in memory are written beside the output, so that
     the same call finds them there again.
@@ -175,12 +178,13 @@ def _base(
         if rows is None or is_path(rows):
             named[name] = path_or_none(rows)
             continue
-        folder = Path(f"{fspath(output).rstrip('/')}-rows").expanduser()
+        folder = FilePath(f"{fspath(output).rstrip('/')}-rows").expanduser()
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_rows(rows, folder / ROWS[name], name)
         named[name] = str(folder / ROWS[name])
-    return config_of(recipe, {**keywords, **named}, "compare")
+    also = inspect.signature(function).parameters
+    return config_of(recipe, {**keywords, **named}, function.__name__, also)
 
 
 def _values(values: object) -> str:
@@ -191,8 +195,6 @@ def _values(values: object) -> str:
     return ",".join(one if isinstance(one, str) else json.dumps(one) for one in each)
 
 
-def _outcome(
-    kind: str, record: dict, output: str | PathLike, page: str | PathLike | None
-) -> Outcome:
+def _outcome(kind: str, record: dict, output: Path, page: Path | None) -> Outcome:
     file = write_page(record, fspath(output), path_or_none(page))
     return Outcome(f"accord {kind}", record, lines(record), folder=fspath(output), page=file)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from os import PathLike, fspath
+from os import fspath
 from typing import Any
 
 from accord.api.given import named_model, path_or_none
 from accord.api.guard import public
+from accord.api.kinds import Columns, Model, Names, Path, Rows, Tokenizer
 from accord.api.progress import sayer
 from accord.api.results import Audit, Outcome
 from accord.auditing.advised import advise_on
@@ -28,22 +29,19 @@ from accord.data.naming import Naming
 from accord.data.write import check_absent
 from accord.errors import UsageError
 
-Columns = Mapping[str, str] | str | None
-Names = Sequence[str] | str | None
-
 
 @public
 def audit(
-    data: Any,
+    data: Rows,
     *,
-    model: Any = None,
-    tokenizer: Any = None,
-    held_out: Any = None,
+    model: Model | None = None,
+    tokenizer: Tokenizer | None = None,
+    held_out: Rows | None = None,
     rows: str | None = None,
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     format: str = "auto",
-    fix: str | PathLike | None = None,
+    fix: Path | None = None,
     drop: Sequence[str] = (),
     keep: Sequence[str] = (),
     mend: Sequence[str] = (),
@@ -117,15 +115,15 @@ def audit(
 
 @public
 def advise(
-    data: Any,
+    data: Rows,
     *,
-    model: Any = "smollm2",
-    tokenizer: Any = None,
-    held_out: Any = None,
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    model: Model = "smollm2",
+    tokenizer: Tokenizer | None = None,
+    held_out: Rows | None = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     format: str = "auto",
-    recipe: str | PathLike | None = None,
+    recipe: Path | None = None,
     lora: bool = True,
     model_rows: int = 60,
     seed: int = 0,
@@ -170,12 +168,12 @@ def advise(
 
 @public
 def split(
-    data: Any,
-    output: str | PathLike = "split",
+    data: Rows,
+    output: Path = "split",
     *,
     share: float = 0.1,
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     format: str = "auto",
     seed: int = 0,
 ) -> Outcome:
@@ -201,13 +199,13 @@ def split(
 
 @public
 def convert(
-    data: Any,
+    data: Rows,
     to: str,
-    output: str | PathLike,
+    output: Path,
     *,
     format: str = "auto",
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
 ) -> Outcome:
     """Write preferences in another tool's format.
 
@@ -226,7 +224,7 @@ def convert(
     return Outcome("accord convert", done.as_dict(), done.lines(), folder=None)
 
 
-def _naming(columns: Columns, ignore_columns: Names, format: str) -> Naming:
+def _naming(columns: Columns | None, ignore_columns: Names | None, format: str) -> Naming:
     named(format)  # an unknown format is refused before anything is opened
     return Naming.of(columns, ignore_columns, format=format)
 

@@ -90,7 +90,8 @@ def filler(
                 file.parent.mkdir(exist_ok=True)
                 write_rows(given, file, {"train": "data"}.get(side, side))
                 named[side] = str(file)
-        config = config.model_copy(update={"data": config.data.model_copy(update=named)})
+        data = config.data.model_copy(update=named)
+        config = config.model_copy(update={"data": data, "output": str(folder)})
         if loaded:
             from accord.models.given import save_given
 

@@ -9,12 +9,13 @@ works.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os import PathLike, fspath
-from pathlib import Path
+from os import fspath
+from pathlib import Path as FilePath
 from typing import Any
 
 from accord.api.given import named_model, path_or_none
 from accord.api.guard import public
+from accord.api.kinds import Columns, Model, Names, Path, Prompts, Rows, Tokenizer
 from accord.api.progress import sayer
 from accord.api.results import Answers, Outcome
 from accord.api.warned import warn
@@ -34,21 +35,18 @@ from accord.errors import UsageError
 from accord.pages.run import report_notes, write_report
 from accord.rollouts.pairing import Pairing
 
-Columns = Mapping[str, str] | str | None
-Names = Sequence[str] | str | None
-Path_ = str | PathLike
 DTYPES = (None, "float32", "bfloat16")
 
 
 @public
 def evaluate(
-    model: Any,
-    data: Any = None,
+    model: Model,
+    data: Rows | None = None,
     *,
-    tokenizer: Any = None,
-    columns: Columns = None,
-    ignore_columns: Names = None,
-    reference: Path_ | None = None,
+    tokenizer: Tokenizer | None = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
+    reference: Path | None = None,
     beta: float | None = None,
     rows: int | None = None,
     samples: int = 64,
@@ -58,9 +56,9 @@ def evaluate(
     judge_model: str | None = None,
     judge_timeout: float | None = None,
     judge_max_tokens: int | None = None,
-    against: Path_ | None = None,
-    perplexity: Path_ | None = None,
-    output: Path_ | None = None,
+    against: Path | None = None,
+    perplexity: Path | None = None,
+    output: Path | None = None,
     dtype: str | None = None,
     template: str | None = None,
     seed: int = 0,
@@ -127,19 +125,19 @@ def evaluate(
 
 @public
 def generate(
-    model: Any,
-    prompts: Any = None,
+    model: Model,
+    prompts: Prompts | None = None,
     *,
     prompt: str | None = None,
-    tokenizer: Any = None,
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    tokenizer: Tokenizer | None = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     k: int = 8,
     max_new_tokens: int = 256,
     temperature: float = 1.0,
     top_p: float = 1.0,
     limit: int | None = None,
-    output: Path_ | None = None,
+    output: Path | None = None,
     dtype: str | None = None,
     template: str | None = None,
     seed: int = 0,
@@ -189,7 +187,7 @@ def generate(
 
 
 @public
-def report(*runs: Any, output: Path_ | None = None) -> Path:
+def report(*runs: Path, output: Path | None = None) -> FilePath:
     """Write one self-contained HTML page about runs: the verdict, curves, flags, pairs token by
     token, samples.
 
@@ -207,14 +205,14 @@ def report(*runs: Any, output: Path_ | None = None) -> Path:
 
 @public
 def export(
-    run: Path_,
-    output: Path_ | None = None,
+    run: Path,
+    output: Path | None = None,
     *,
     merge: bool = False,
     checkpoint: str = "latest",
     dtype: str | None = None,
     harness: str | None = None,
-) -> Path:
+) -> FilePath:
     """Write a run's model as a folder that transformers, PEFT and vLLM load.
 
     Args:
@@ -244,13 +242,13 @@ def export(
 
 @public
 def sample(
-    model: Any,
-    prompts: Any,
-    output: Path_,
+    model: Model,
+    prompts: Prompts,
+    output: Path,
     *,
-    tokenizer: Any = None,
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    tokenizer: Tokenizer | None = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     k: int = 4,
     max_new_tokens: int = 256,
     temperature: float = 1.0,
@@ -286,13 +284,13 @@ def sample(
 
 @public
 def score(
-    answers: Any,
-    output: Path_,
+    answers: Rows,
+    output: Path,
     reward: str | Sequence[str],
     *,
     set: Mapping[str, object] | None = None,
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     verbose: bool = False,
 ) -> Outcome:
     """Score every answer with the weighted sum of rewards. An answer without a reward is counted
@@ -321,13 +319,13 @@ def score(
 
 @public
 def pair(
-    scored: Any,
-    output: Path_,
+    scored: Rows,
+    output: Path,
     *,
     policy: str = "best_worst",
     margin: float = 0.0,
-    columns: Columns = None,
-    ignore_columns: Names = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     seed: int = 0,
     verbose: bool = False,
 ) -> Outcome:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from os import PathLike, fspath
+from os import fspath
 from typing import Any
 
 from accord.api.given import MODEL, filler, model_name, named_model
 from accord.api.guard import public, unknown_keyword
+from accord.api.kinds import Columns, Model, Names, Path, Recipe, Rows, Tokenizer
 from accord.api.progress import display_for
 from accord.api.results import Outcome, Result
 from accord.config.build import SHORT, build
@@ -29,30 +30,30 @@ PENDING = "train.jsonl"  # rows in memory, until the run has a folder
 
 @public
 def train(
-    recipe: str | PathLike | Mapping | None = None,
+    recipe: Recipe | None = None,
     *,
-    model: Any = None,
-    tokenizer: Any = None,
-    data: Any = None,
-    held_out: Any = None,
-    columns: Mapping[str, str] | str | None = None,
-    ignore_columns: Sequence[str] | str | None = None,
+    model: Model | None = None,
+    tokenizer: Tokenizer | None = None,
+    data: Rows | None = None,
+    held_out: Rows | None = None,
+    columns: Columns | None = None,
+    ignore_columns: Names | None = None,
     method: str | None = None,
     steps: int | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int | None = None,
-    output: str | PathLike | None = None,
+    output: Path | None = None,
     lora: bool | Mapping[str, Any] | None = None,
-    adapter: str | PathLike | None = None,
+    adapter: Path | None = None,
     reference: str | None = None,
     max_tokens: int | None = None,
     template: str | None = None,
     dtype: str | None = None,
     on_flag: str | None = None,
     set: Mapping[str, Any] | None = None,
-    allow: Sequence[str] | str = (),
+    allow: Names = (),
     verbose: bool = False,
     progress: bool | None = None,
     **options: Any,
@@ -143,7 +144,7 @@ def train(
 
 
 @public
-def dry_run(recipe: str | PathLike | Mapping | None = None, **keywords: Any) -> Outcome:
+def dry_run(recipe: Recipe | None = None, **keywords: Any) -> Outcome:
     """Make every check of `accord.train` without training or writing anything.
 
     Args:
@@ -168,7 +169,7 @@ def dry_run(recipe: str | PathLike | Mapping | None = None, **keywords: Any) -> 
 
 
 @public
-def resume(run: str | PathLike, *, verbose: bool = False, progress: bool | None = None) -> Result:
+def resume(run: Path, *, verbose: bool = False, progress: bool | None = None) -> Result:
     """Resume a run that was stopped; bit for bit what the uninterrupted run would have done (on a
     CPU). A finished run is left as it is.
 
@@ -184,13 +185,13 @@ def resume(run: str | PathLike, *, verbose: bool = False, progress: bool | None 
 
 
 def config_of(
-    recipe: str | PathLike | Mapping | None, keywords: Mapping[str, Any], function: str
+    recipe: Recipe | None, keywords: Mapping[str, Any], function: str, also: Iterable[str] = ()
 ) -> Config:
     """Build the config of keywords as `train` has them; what is in memory has a name in it that the
     run's folder will replace.
 
     Args:
-      function: the name of the public function, for messages.
+      function: the name of the public function, for messages; `also` are its own keywords.
 
     Raises:
       UsageError: lists every problem; names the nearest keyword for one that does not exist.
@@ -198,7 +199,7 @@ def config_of(
     raw = recipe if recipe is None or isinstance(recipe, Mapping) else load_recipe(fspath(recipe))
     short = {name: keywords[name] for name in SHORT if keywords.get(name) is not None}
     options = {name: value for name, value in keywords.items() if name not in SIGNATURE}
-    _require_known(options, short.get("method") or _method_of(raw), function)
+    _require_known(options, short.get("method") or _method_of(raw), function, also)
     named = model_name(short.get("model"), keywords.get("tokenizer"))
     if "model" in short:
         short["model"] = named or MODEL
@@ -220,7 +221,9 @@ def _method_of(raw: Mapping | None) -> str:
     return str(named.get("name", DEFAULT_OBJECTIVE) if isinstance(named, Mapping) else named)
 
 
-def _require_known(options: Mapping[str, Any], method: str, function: str) -> None:
+def _require_known(
+    options: Mapping[str, Any], method: str, function: str, also: Iterable[str]
+) -> None:
     """Require that each further keyword is an option of the method.
 
     An objective of one's own is asked itself, since its options are not known here.
@@ -236,7 +239,7 @@ def _require_known(options: Mapping[str, Any], method: str, function: str) -> No
             raise UsageError(f"{name} is TRL's name; here it is {_keyword(TRL_NAMES[name])}.")
         if path := _fields().get(name):
             raise UsageError(f"{name} is a field of a recipe: set={{{path!r}: …}}.")
-        raise UsageError(unknown_keyword(function, name, [*SIGNATURE, *row.kinds]))
+        raise UsageError(unknown_keyword(function, name, [*SIGNATURE, *also, *row.kinds]))
 
 
 def _keyword(path: str) -> str:

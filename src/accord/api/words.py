@@ -38,25 +38,25 @@ FUNCTIONS: dict[str, tuple[str, int | None]] = {
 
 # Flags whose keyword is their name with underscores.
 PLAIN_FLAGS = frozenset(
-    "adapter against balance-length batch-size beta checkpoint data drop dtype epochs fix format"
-    " held-out judge judge-max-tokens judge-model judge-timeout k keep kl-budget learning-rate limit"
-    " margin max-new-tokens max-per-prompt mend merge method methods min-chosen-score model"
-    " model-rows near-tie on-flag output page perplexity policy prompt prompts recipe reference"
-    " reward rows sample sample-tokens samples scorer search seed seeds share steps temperature"
-    " template to top-p trials dry-run".split()
+    (
+        "adapter against allow balance-length batch-size beta checkpoint columns data drop dry-run"
+        " dtype epochs fix format held-out ignore-columns judge judge-max-tokens judge-model"
+        " judge-set judge-timeout k keep kl-budget learning-rate limit margin max-new-tokens"
+        " max-per-prompt mend merge method methods min-chosen-score model model-rows near-tie"
+        " on-flag output page perplexity policy prompt prompts recipe reference reward rows sample"
+        " sample-tokens samples scorer scorer-set search seed seeds set share steps temperature"
+        " template to top-p trials"
+    ).split()
 )
-# Flags whose keyword has another name, since Python has no such word.
-RENAMED_FLAGS = {"for": "harness", "set": "set", "judge-set": "judge_set"}
-RENAMED_FLAGS |= {"scorer-set": "scorer_set", "allow": "allow"}
-RENAMED_FLAGS |= {"columns": "columns", "ignore-columns": "ignore_columns"}
+RENAMED_FLAGS = {"for": "harness"}  # `for` is a word of Python's own
 # Flags that stand for a keyword with a value of its own.
 FIXED_FLAGS = {"all-weights": "lora=False"}
-# Flags of the terminal alone, which no hint needs: what they print, a result has.
+# Flags of the terminal alone: what they print, a result has.
 TERMINAL_FLAGS = frozenset({"json", "all", "help"})
+FLAGS = PLAIN_FLAGS | RENAMED_FLAGS.keys() | FIXED_FLAGS.keys()
+
 SWITCHES = frozenset({"balance-length", "merge", "dry-run"})
 ASSIGNED = frozenset({"set", "judge-set", "scorer-set"})  # KEY=VALUE, once or more
-
-FLAGS = PLAIN_FLAGS | RENAMED_FLAGS.keys() | FIXED_FLAGS.keys()
 
 # Words that follow a flag or a command in a sentence and are no value of it.
 PROSE = frozenset(
@@ -74,6 +74,8 @@ TOKEN = re.compile(r"[ \t]+((?:'[^']*'|\"[^\"]*\"|,(?=[^\s,])|[^\s'\"`,;()])+)")
 BEGINS = re.compile(
     rf"\baccord ({'|'.join(FUNCTIONS)})\b(?!-)|(?<![\w-])--({'|'.join(sorted(FLAGS))})(?![\w=-])"
 )
+# the name of rows in memory as an argument, in place of the variable that holds them
+IN_MEMORY = re.compile(r'"rows of (\w+)(?: \(\d+\))?"')
 
 
 def in_python(text: str) -> str:
@@ -94,7 +96,7 @@ def in_python(text: str) -> str:
             arguments = call.arguments()
             out.append(f"accord.{name}({arguments})" if arguments else f"accord.{name}")
         at = call.at
-    return "".join(out) + text[at:]
+    return IN_MEMORY.sub(r"\1", "".join(out) + text[at:])
 
 
 def speak_python(error: AccordError) -> None:
