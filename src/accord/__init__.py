@@ -13,8 +13,6 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from accord.errors import AccordError, AccordWarning, DataWarning, RedFlag
-
 __version__ = "0.1.0"
 
 __all__ = [
@@ -44,6 +42,10 @@ __all__ = [
 
 # public name -> the module that has it; None: it is a module itself
 _WHERE = {
+    "AccordError": "accord.errors",
+    "AccordWarning": "accord.errors",
+    "DataWarning": "accord.errors",
+    "RedFlag": "accord.errors",
     "advise": "accord.api.data",
     "audit": "accord.api.data",
     "compare": "accord.api.comparing",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from accord.api.data import advise, audit, convert, split
     from accord.api.measuring import evaluate, export, generate, pair, report, sample, score
     from accord.api.training import dry_run, resume, train
+    from accord.errors import AccordError, AccordWarning, DataWarning, RedFlag
 
 
 def __getattr__(name: str):

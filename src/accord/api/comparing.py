@@ -14,8 +14,8 @@ from accord.api.given import path_or_none
 from accord.api.guard import public
 from accord.api.kinds import Path, Recipe, Rows
 from accord.api.measuring import reward_options
+from accord.api.outcomes import Outcome
 from accord.api.progress import display_for
-from accord.api.results import Outcome
 from accord.api.training import COMMAND, config_of
 from accord.campaign.compare.run import Terms
 from accord.campaign.compare.run import compare as compare_methods

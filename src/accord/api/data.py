@@ -13,8 +13,8 @@ from typing import Any
 from accord.api.given import named_model, path_or_none
 from accord.api.guard import public
 from accord.api.kinds import Columns, Model, Names, Path, Rows, Tokenizer
+from accord.api.outcomes import Audit, Outcome
 from accord.api.progress import sayer
-from accord.api.results import Audit, Outcome
 from accord.auditing.advised import advise_on
 from accord.auditing.fix import Options
 from accord.auditing.recipe import lines, write_recipe

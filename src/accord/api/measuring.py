@@ -16,8 +16,8 @@ from typing import Any
 from accord.api.given import named_model, path_or_none
 from accord.api.guard import public
 from accord.api.kinds import Columns, Model, Names, Path, Prompts, Rows, Tokenizer
+from accord.api.outcomes import Answers, Outcome
 from accord.api.progress import sayer
-from accord.api.results import Answers, Outcome
 from accord.api.warned import warn
 from accord.assess.answers import Drawing
 from accord.assess.evaluation import Request

@@ -11,8 +11,9 @@ from typing import Any
 from accord.api.given import MODEL, filler, model_name, named_model
 from accord.api.guard import public, unknown_keyword
 from accord.api.kinds import Columns, Model, Names, Path, Recipe, Rows, Tokenizer
+from accord.api.outcomes import Outcome
 from accord.api.progress import display_for
-from accord.api.results import Outcome, Result
+from accord.api.run_result import Result
 from accord.config.build import SHORT, build
 from accord.config.renamed import TRL_NAMES
 from accord.config.schema import DEFAULT_OBJECTIVE, Config, load_recipe
