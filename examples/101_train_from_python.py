@@ -1,8 +1,9 @@
 """Train from Python.
 
 Shows: one call trains with DPO; what it returns; warnings are Python's; a wrong word is an error
-that names the right one. Takes: about 2 minutes. Expect: held-out accuracy from .5 (policy = reference) to about .88; one run
-gave an interval of .55 to .98, since 12 held-out pairs can say no more.
+that names the right one. Takes: about 2 minutes. Expect: held-out accuracy from .5 (policy =
+reference) to about .88; one run gave an interval of .55 to .98, since 12 held-out pairs can say no
+more.
 """
 
 from settings import HELD_OUT, MODEL, STEPS, TRAIN, fresh
