@@ -5,7 +5,7 @@ PIP = .venv/bin/pip install -q --disable-pip-version-check
 # instead of several GB of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test test-fast test-newest test-oldest check docs clean
+.PHONY: setup demo test test-fast test-newest test-oldest check docs wheel clean
 
 setup: .venv/.done
 
@@ -58,6 +58,12 @@ check: setup
 # Warnings are errors (mkdocs.yml). The pages lie in site/ and open from a disk.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
+
+# A wheel in dist/. build/ goes first and last: setuptools packs whatever an earlier build left there.
+wheel: setup
+	rm -rf build
+	.venv/bin/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
+	rm -rf build
 
 clean:
 	rm -rf .venv .venv-newest .venv-oldest build dist site src/*.egg-info

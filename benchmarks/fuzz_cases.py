@@ -568,7 +568,9 @@ def recipes() -> list[dict]:
     """Good ones: every field there is, and those that accord ships."""
     from accord.config.schema import Config, dump
 
-    shipped = [file.read_text("utf-8") for file in sorted((ROOT / "recipes").glob("*.yaml"))]
+    shipped = [
+        file.read_text("utf-8") for file in sorted((ROOT / "src/accord/recipes").glob("*.yaml"))
+    ]
     return [
         yaml.safe_load(text) for text in (dump(Config(data={"train": "pairs.jsonl"})), *shipped)
     ]

@@ -9,8 +9,8 @@ Each method is one `accord train`; DIR keeps the runs, and the command goes on w
 Offline DPO learns from the demo's pairs of the model's own answers; the others from the same
 prompts, 32 batches of 8 prompts with 4 answers each, rewarded as they come. All are measured alike
 afterwards, at --points checkpoints: 2 answers of 40 tokens to each of 64 held-out prompts, the same
-draws for each. --rounds: finished folders of `accord iterate` (recipes/iterate.yaml), one a seed,
-with the figures that they hold: as many answers to the same prompts, other draws. Results:
+draws for each. --rounds: finished folders of `accord iterate` with recipes/iterate.yaml, one a
+seed, with the figures that they hold: as many answers to the same prompts, other draws. Results:
 results/past_offline.json, and the picture results/past_offline.html.
 """
 

@@ -52,6 +52,10 @@ NOT_RUN = {
     "make *": "sets up an environment from the package index or takes the whole suite: run by hand",
     "source .venv/bin/activate": "the environment of `make setup`; here it is the one at work",
     "pip install *": "the package index",
+    "pipx install *": "the package index",
+    "uv tool install *": "the package index",
+    "python3 -m venv *": "the environment of a wheel, made by hand",
+    "docker *": "no machine here runs Docker",
     "torchrun --standalone --nproc-per-node 8 *": "eight GPUs",
     "torchrun --standalone --nproc-per-node 4 *": "goes on with a run of eight GPUs",
     "torchrun --nnodes *": "two machines",
@@ -270,7 +274,7 @@ def fresh(folder: Path, document: str, model: Path) -> None:
                     file.write(text)
     for name in ("MODEL", "BASE"):
         shutil.copytree(model, folder / name)
-    for recipe in (folder / "recipes").glob("*.yaml"):
+    for recipe in (folder / "src/accord/recipes").glob("*.yaml"):
         recipe.write_text(shortened(recipe.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ keep to what it is told?
     python benchmarks/rlvr.py rates                    # of which constraint the model meets how
                                                        # much as it stands
     python benchmarks/rlvr.py before                   # what it passes before any training
-    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured
+    python benchmarks/rlvr.py train --seed 0           # the recipe constraints_grpo, measured
                                                        # after it; --beta 0.1: with a KL term
 
 DIR holds truthfulqa/, hh_helpful/ and ifeval/ (see BENCHMARKS.md). An answer passes where it meets
@@ -32,7 +32,7 @@ from verifying.prompts import make, rows_of
 from verifying.tasks import TASKS, TRAINED, asked
 
 ROOT = Path(__file__).parents[1]
-RECIPE = ROOT / "recipes/constraints_grpo.yaml"
+RECIPE = ROOT / "src/accord/recipes/constraints_grpo.yaml"
 RESULTS = ROOT / "benchmarks/results/rlvr.json"
 RATED, RATE_K, RATE_TOKENS = 40, 4, 64  # requests, answers to each, tokens of an answer
 SETS = {"held_out": (2, 40), "ifeval": (1, 64)}  # answers to each prompt, tokens of an answer
@@ -110,8 +110,7 @@ def trained(folder: Path, seed: int, beta: float) -> tuple[Path, dict]:
         cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
         cost = {
             "command": (
-                f"accord train recipes/constraints_grpo.yaml --seed {seed} --set"
-                f" objective.beta={beta:g}"
+                f"accord train constraints_grpo.yaml --seed {seed} --set objective.beta={beta:g}"
             ),
             "seconds": time.perf_counter() - began,
             "cpu_seconds": cpu,

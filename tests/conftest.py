@@ -9,6 +9,10 @@ from pathlib import Path
 # before transformers is imported: no test may go to the network
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# and each process, also those that tests start, computes in one thread: as many workers as cores
+# test side by side, and threads that wait for each other take the other worker's time
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -38,8 +38,8 @@ def flags(tiny_folder, pairs_file):
 def test_train_for_people(flags, tmp_path):
     done = invoke(*flags, "--output", tmp_path / "run")
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"done: {tmp_path / 'run/adapter'}\n"
-    assert "step     1/1  loss 0.693" in done.stderr and "✓ step0.reference" in done.stderr
+    assert done.stdout.startswith(f"done: {tmp_path / 'run/adapter'}\n")
+    assert "step     1/1  loss 0.693" in done.stderr and "checks passed" in done.stderr
     assert "log-ratios are sums over answer tokens, beta = 0.1 per nat" in done.stderr
 
 
@@ -79,7 +79,7 @@ def test_dry_run(flags, pairs_file, tmp_path, monkeypatch):
     ):
         assert f"✓ {check} " in done.stdout, check
     assert (
-        "would make 1 updates of 4 pairs" in done.stdout
+        "would make 1 update of 4 pairs" in done.stdout
         and "nothing was trained or written" in done.stdout
     )
 

@@ -114,6 +114,7 @@ def test_data(place, tiny_folder):
     accord("convert", place / "pairs.jsonl", *converted)
     accord("advise", place / "pairs.jsonl", "--model", tiny_folder, codes=(0, 3))
     accord("import", place / "trl.yaml", "--output", place / "imported.yaml")
+    accord("recipes", "sentiment_dpo", "--output", place / "shipped.yaml")
 
 
 def test_several_runs(place):

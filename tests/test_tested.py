@@ -49,8 +49,8 @@ def test_a_requirement_is_read_with_its_bounds(monkeypatch):
 
 def test_the_commands():
     torch = versions.tested_versions()["torch"]
-    assert versions.install(["torch", "unknown"]) == f"pip install torch=={torch} unknown"
-    assert versions.install(["torch"], again=True) == (
+    assert versions.install(["torch", "unknown"]).endswith(f"pip install torch=={torch} unknown")
+    assert versions.install(["torch"], again=True).endswith(
         f"pip install --force-reinstall --no-deps torch=={torch}"
     )
     assert (versions.package_of("sklearn.svm"), versions.module_of("pyyaml")) == (

@@ -43,7 +43,7 @@ class Trial:
 
     def __init__(self, tree: Path, tests: Iterable[str]):
         self.tree, self.tests, self.known = tree, list(tests), {}
-        for part in ("src", "tests", "recipes"):
+        for part in ("src", "tests"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "PAPERS.md", "README.md"):
             shutil.copy(ROOT / name, tree)

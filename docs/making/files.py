@@ -37,7 +37,7 @@ def recipes() -> str:
     """Every recipe: what its header promises, and the recipe."""
     return "\n\n".join(
         _recipe(file.name, file.read_text(encoding="utf-8"))
-        for file in sorted((ROOT / "recipes").glob("*.yaml"))
+        for file in sorted((ROOT / "src/accord/recipes").glob("*.yaml"))
     )
 
 
@@ -45,10 +45,9 @@ def _recipe(name: str, text: str) -> str:
     lines = text.splitlines()
     length = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     header = [line.removeprefix("#").strip() for line in lines[:length]]
-    command = next(
-        (line for line in header if line.startswith("accord ")), f"accord train recipes/{name}"
-    )
-    says = "\n".join(f"- {plain(line)}" for line in header if line and line != command)
+    train = next(line for line in header if line.startswith("accord train "))
+    says = "\n".join(f"- {plain(line)}" for line in header if line and line != train)
+    command = f"accord recipes {name.removesuffix('.yaml')} --output {name}\n{train}"
     recipe = block("\n".join(lines[length:]), "yaml")
     return f"### {name}\n\n{says}\n\n{block(command, 'bash')}\n\n{recipe}"
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from accord.environment.installing import install_line
 from accord.errors import AccordError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Unavailable(AccordError):
 
 def install_command() -> str:
     """Return the command that installs the newest tested releases."""
-    return "pip install " + " ".join(f"{name}=={newest}" for name, (_, newest) in TESTED.items())
+    return install_line(*(f"{name}=={newest}" for name, (_, newest) in TESTED.items()))
 
 
 # ---------------------------------------------------------------- attention of transformers

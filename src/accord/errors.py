@@ -60,6 +60,16 @@ def shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """Write a number of things: 1 row, 2,000 rows; 1 copy, 2 copies.
+
+    Args:
+      noun: the word for one.
+      nouns: the word for several, where it is not `noun` and an s.
+    """
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
 def first_line(error: BaseException, longest: int | None = 300) -> str:
     """Return the first line of an error's message, or its class if it has none."""
     words = str(error).strip().splitlines()

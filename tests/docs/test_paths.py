@@ -34,7 +34,8 @@ ELSEWHERE = {
     "my_loss.py": "a reader's own",
     "capitals.py": "a reader's own",
 }
-OF_A_RUN = {"examples.parquet/", "checkpoints/", "rollouts/", "evaluation/", "adapter/", "final/"}
+OF_A_RUN = {"examples.parquet/", "split/", "checkpoints/", "rollouts/", "evaluation/"}
+OF_A_RUN |= {"adapter/", "final/"}
 OF_A_RUN |= {
     "accord.json",
     "site/",

@@ -74,7 +74,7 @@ FAULTS = {
     "an unknown tensor": (added(**{"model.extra.weight": ONE}), "such as model.extra.weight"),
     "a bias that the model lacks": (
         added(**{"model.layers.0.self_attn.q_proj.bias": torch.ones(24)}),
-        "1 tensors of its files have no place.*q_proj.bias",
+        "1 tensor of its files has no place.*q_proj.bias",
     ),
     "an adapter inside": (
         added(**{"model.layers.0.self_attn.q_proj.lora_A.weight": ONE}),

@@ -37,6 +37,7 @@ def train(
     tokenizer: Tokenizer | None = None,
     data: Rows | None = None,
     held_out: Rows | None = None,
+    hold_out: float | None = None,
     columns: Columns | None = None,
     ignore_columns: Names | None = None,
     method: str | None = None,
@@ -77,8 +78,9 @@ def train(
       data: the preferences: a file or folder of any format, a list of dicts, a DataFrame of pandas,
         or a Dataset of datasets. Rows in memory are saved as data/train.jsonl in the run's folder
         and read from there.
-      held_out: rows to evaluate on, never trained on; as `data`. None: nothing will tell whether it
-        worked.
+      held_out: rows to evaluate on, never trained on; as `data`. Without them nothing tells whether
+        it worked.
+      hold_out: share of the rows to cut off by prompt and evaluate on, in place of `held_out`.
       columns: names of your columns: {"prompt": "question", "chosen": "good"}.
       ignore_columns: columns, or keys of messages, that hold no content.
       method: the objective: "dpo" (default), "ipo", "kto", "simpo", "orpo", … or
@@ -117,6 +119,7 @@ def train(
             model=model,
             data=data,
             held_out=held_out,
+            hold_out=hold_out,
             columns=columns,
             ignore_columns=ignore_columns,
             method=method,
@@ -197,7 +200,8 @@ def config_of(
     Raises:
       UsageError: lists every problem; names the nearest keyword for one that does not exist.
     """
-    raw = recipe if recipe is None or isinstance(recipe, Mapping) else load_recipe(fspath(recipe))
+    named_recipe = recipe if recipe is None or isinstance(recipe, Mapping) else fspath(recipe)
+    raw = load_recipe(named_recipe) if isinstance(named_recipe, str) else named_recipe
     short = {name: keywords[name] for name in SHORT if keywords.get(name) is not None}
     options = {name: value for name, value in keywords.items() if name not in SIGNATURE}
     _require_known(options, short.get("method") or _method_of(raw), function, also)
@@ -213,7 +217,9 @@ def config_of(
     fields = {f"objective.{name}": value for name, value in options.items()}
     fields |= keywords.get("set") or {}
     allow = keywords.get("allow") or ()
-    return build(raw, fields=fields, allow=(allow,) if isinstance(allow, str) else allow, **short)
+    return build(
+        named_recipe, fields=fields, allow=(allow,) if isinstance(allow, str) else allow, **short
+    )
 
 
 def _method_of(raw: Mapping | None) -> str:

@@ -40,8 +40,8 @@ FUNCTIONS: dict[str, tuple[str, int | None]] = {
 PLAIN_FLAGS = frozenset(
     (
         "adapter against allow balance-length batch-size beta checkpoint columns data drop dry-run"
-        " dtype epochs fix format held-out ignore-columns judge judge-max-tokens judge-model"
-        " judge-set judge-timeout k keep kl-budget learning-rate limit margin max-new-tokens"
+        " dtype epochs fix format held-out hold-out ignore-columns judge judge-max-tokens"
+        " judge-model judge-set judge-timeout k keep kl-budget learning-rate limit margin max-new-tokens"
         " max-per-prompt mend merge method methods min-chosen-score model model-rows near-tie"
         " on-flag output page perplexity policy prompt prompts recipe reference reward rows sample"
         " sample-tokens samples scorer scorer-set search seed seeds set share steps temperature"
@@ -52,7 +52,7 @@ RENAMED_FLAGS = {"for": "harness"}  # `for` is a word of Python's own
 # Flags that stand for a keyword with a value of its own.
 FIXED_FLAGS = {"all-weights": "lora=False"}
 # Flags of the terminal alone: what they print, a result has.
-TERMINAL_FLAGS = frozenset({"json", "all", "help"})
+TERMINAL_FLAGS = frozenset({"json", "all", "checks", "help"})
 FLAGS = PLAIN_FLAGS | RENAMED_FLAGS.keys() | FIXED_FLAGS.keys()
 
 SWITCHES = frozenset({"balance-length", "merge", "dry-run"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from accord.data.endings import OF_PAIR
+from accord.errors import plural
 from accord.types import DataError
 
 
@@ -38,7 +39,9 @@ def endings(pairs: int, cut: int, unknown: int) -> list[str]:
         )
     if unknown:
         said.append(
-            f"  {unknown:,} pairs do not say how their answers ended (no column `ended`): each is"
+            f"  {plural(unknown, 'pair does', 'pairs do')} not say how the answers ended (no"
+            " column `ended`):"
+            " each is"
             " trained on as a whole answer, with an end token"
         )
     return said

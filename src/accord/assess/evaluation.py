@@ -230,7 +230,7 @@ def load(opened: OpenModel, request: Request) -> tuple[Rows, str]:
     Raises:
       UsageError: no file is named. DataError: neither kind can be read.
     """
-    path = request.data or opened.config.data.held_out
+    path = request.data or opened.config.held_out_file
     if path is None:
         raise UsageError(
             f"Nothing to evaluate on: {opened.name} names no held-out file. Give one: --data FILE."

@@ -14,7 +14,7 @@ from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.sample_prompts import PromptRow
 from accord.data.write import check_rows_file, new_file
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.models import fingerprint
 from accord.models.model_checks import halved
 from accord.sampling.local import LocalSampler
@@ -113,7 +113,8 @@ class Figures:
 
     def says(self) -> str:
         return (
-            f"{self.answers:,} answers to {self.prompts:,} prompts, {self.tokens:,} tokens,"
+            f"{plural(self.answers, 'answer')} to {plural(self.prompts, 'prompt')},"
+            f" {plural(self.tokens, 'token')},"
             f" {self.tokens / max(self.seconds, 1e-9):,.0f} a second;"
             f" {self.ended / max(1, self.answers):.1%} ended by the model"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from accord.environment.installing import install_line
 from accord.errors import AccordError
 from accord.evaluate.win_rate import win_rate
 from accord.rewards.judge import is_address, judge_cache, split_address
@@ -110,7 +111,7 @@ def _endpoint_judge(asked: Judging, weighted: bool) -> Judge:
         from accord.rewards.judges.endpoint import EndpointJudge, Settings
     except ImportError as error:
         raise UsageError(
-            f"A judge behind an address needs {error.name}: pip install 'accord[judge]'."
+            f"A judge behind an address needs {error.name}: {install_line('accord[judge]')}"
         ) from error
     settings = Settings(url, served)
     if asked.timeout is not None:

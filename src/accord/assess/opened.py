@@ -67,19 +67,32 @@ class OpenModel:
         return self.model.positions
 
 
-def open_model(name: str, *, dtype: str | None = None, template: str | None = None) -> OpenModel:
+def open_model(
+    name: str,
+    *,
+    dtype: str | None = None,
+    template: str | None = None,
+    checkpoint: str | None = None,
+) -> OpenModel:
     """Open the weights that `name` stands for.
 
     Args:
       name: a run's folder, a model's, an adapter's, or "smollm2".
       dtype, template: instead of a run's own settings, or of "auto".
+      checkpoint: "best" or "latest" of a run, instead of its final weights.
 
     Raises:
       UsageError, CheckpointError, Refused: nothing usable there.
     """
     path = Path(name).expanduser()
+    if checkpoint not in (None, "best", "latest"):
+        raise UsageError(f"--checkpoint {checkpoint}: expected latest or best.")
     if (path / "config.yaml").is_file():
-        return _run(name, RunFolder.open(name), dtype, template)
+        return _run(name, RunFolder.open(name), dtype, template, checkpoint)
+    if checkpoint is not None:
+        raise UsageError(
+            f"--checkpoint {checkpoint} is about a run's folder, and {name} is none. Leave it out."
+        )
     chosen, said = template_of_record(name, template)
     # raw text that training was permitted needs no second permission
     allow = ["raw_text"] if template is None and chosen == "raw" else []
@@ -128,7 +141,9 @@ def still_inside(model: LanguageModel, config: Config) -> bool:
     )
 
 
-def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> OpenModel:
+def _run(
+    name: str, folder: RunFolder, dtype: str | None, template: str | None, which: str | None = None
+) -> OpenModel:
     config = folder.config()
     differs: tuple[str, ...] = ()
     if resolve_objective(config).needs == "scores":
@@ -136,7 +151,15 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
             f"{name} trained a reward model, which gives scores and no answers.\n"
             f"{how_to_score(folder.path)}"
         )
-    if (folder.path / WHOLE).is_dir():
+    if which is not None:
+        if which == "best" and checkpoint.pointed_checkpoint(folder.checkpoints, "BEST") is None:
+            raise UsageError(
+                f"--checkpoint best: {name} has no best checkpoint. A run marks one where it has"
+                " held-out rows. Leave the option out for its final weights."
+            )
+        model, _, saved = load_checkpointed(folder, which, dtype)
+        weights = f"the run's {which} checkpoint, step {saved.step}"
+    elif (folder.path / WHOLE).is_dir():
         model = load(
             str(folder.path / WHOLE), dtype=dtype or config.model.dtype, device=config.model.device
         )

@@ -29,7 +29,7 @@ from accord.data.read import require_columns
 from accord.data.sample_prompts import PromptRow
 from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.models.model_checks import halved
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
@@ -192,7 +192,7 @@ def score_file(
             ]
         )
         if file.done % 100 == 0:
-            say(f"{file.done:,} prompts scored")
+            say(f"{plural(file.done, 'prompt')} scored")
     accounts = reward.account()
     outcome = _Outcome.of(file.part) if file.done else _Outcome()
     if answers and not outcome.rewarded:
@@ -340,14 +340,15 @@ def pair_file(
         if not pairs and not may_be_empty:
             raise DataError(_no_pairs(path, prompts, reasons, unusable))
     say(
-        f"{prompts:,} prompts = {prompts - sum(reasons.values()):,} with pairs +"
-        f" {sum(reasons.values()):,} without; {pairs:,} pairs"
+        f"{plural(prompts, 'prompt')} = {prompts - sum(reasons.values()):,} with pairs +"
+        f" {sum(reasons.values()):,} without; {plural(pairs, 'pair')}"
     )
     for reason, count in reasons.most_common():
         say(f"  {count:,}: {reason}")
     if unusable:
         say(
-            f"  {unusable:,} answers are in no pair: blank, or no text (NUL characters, half a"
+            f"  {plural(unusable, 'answer is', 'answers are')} in no pair: blank, or no text (NUL"
+            " characters, half a"
             " surrogate pair)"
         )
     for told in endings(pairs, cut, unknown):
@@ -366,7 +367,7 @@ def pair_file(
 def _no_pairs(path: str, prompts: int, reasons: Counter[str], unusable: int) -> str:
     """Say that no pair comes of a file, why, and what to do."""
     why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common())
-    blank = f" {unusable:,} answers are blank or no text." if unusable else ""
+    blank = f" {plural(unusable, 'answer is', 'answers are')} blank or no text." if unusable else ""
     return (
         f"{path}: no pair comes of {prompts:,} prompts ({why}).{blank}\nNo file was written. Draw"
         " more answers, or more different ones (accord sample --k 8 --temperature 1), score them by"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from accord.errors import plural
 from accord.evaluate.intervals import format_interval
 from accord.rewards.judges.asking import NOT_ASKED
 
@@ -83,7 +84,8 @@ def _calibration(found: dict, objective: str) -> Iterator[str]:
         )
         yield f"    slope               {interval(found['slope'])}: {claims}"
     for one in found["bins"]:
-        yield f"      says {one['confidence']:.2f}, is {one['right']:.2f}   {one['pairs']:,} pairs"
+        pairs = plural(one["pairs"], "pair")
+        yield f"      says {one['confidence']:.2f}, is {one['right']:.2f}   {pairs}"
 
 
 def _below(one: float | None, other: float | None) -> bool:
@@ -152,7 +154,8 @@ def _win_rate(found: dict) -> Iterator[str]:
             " order alone, and count as ties"
         )
         yield (
-            f"    cost: {account['requests']:,} requests ({account['cached']:,} answers from the"
+            f"    cost: {plural(account['requests'], 'request')}"
+            f" ({plural(account['cached'], 'answer')} from the"
             f" disk), {account['prompt_tokens']:,} + {account['completion_tokens']:,} tokens"
         )
 
@@ -184,7 +187,8 @@ def _power(pairs: dict) -> str:
 
 def _perplexity(found: dict) -> Iterator[str]:
     yield (
-        f"  perplexity of {found['file_texts']:,} texts, {found['tokens']:,} tokens:"
+        f"  perplexity of {plural(found['file_texts'], 'text')},"
+        f" {plural(found['tokens'], 'token')}:"
         f" {interval(found['perplexity'])}"
     )
     if "reference" in found:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from accord.errors import plural
 from accord.models.language import LanguageModel
 from accord.models.likelihood import language_finding
 from accord.models.model_checks import findings_of_weights
@@ -87,8 +88,10 @@ def few_rows(trees: Sequence[Tree]) -> tuple[str, ...]:
         return (f"{rows} rows are too few to measure a model on: the intervals are the answer",)
     if prompts * ALIKE <= rows:
         return (
-            f"{rows:,} rows repeat {prompts:,} distinct prompts, so the figures are of"
-            f" {prompts:,} observations",
+            f"{plural(rows, 'row repeats', 'rows repeat')} {plural(prompts, 'distinct prompt')},"
+            " so the"
+            " figures are of"
+            f" {plural(prompts, 'observation')}",
         )
     return ()
 

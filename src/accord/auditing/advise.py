@@ -21,6 +21,7 @@ from accord.auditing.run import Audit
 from accord.auditing.thresholds import limit
 from accord.config.schema import DEFAULT_OBJECTIVE
 from accord.engine.optimizers import optimizer_of
+from accord.errors import plural
 from accord.objectives import OBJECTIVES, BoundObjective, resolve
 
 LIMITS = (512, 1024, 2048, 4096)
@@ -178,7 +179,7 @@ CHOICES = (
     Choice(
         "sft",
         lambda a: a.scan.kind == "demonstrations",
-        lambda a: f"{len(a.scan):,} answers without a comparison or a label",
+        lambda a: f"{plural(len(a.scan), 'answer')} without a comparison or a label",
         "Ouyang et al. 2022, arXiv:2203.02155",
         lambda a: "the rows are preferences; sft would throw the rejected side away",
         settings=_no_settings,
@@ -186,7 +187,7 @@ CHOICES = (
     Choice(
         "kto",
         lambda a: a.scan.kind == "labelled",
-        lambda a: f"{len(a.scan):,} answers labelled one by one, none paired",
+        lambda a: f"{plural(len(a.scan), 'answer')} labelled one by one, none paired",
         "Ethayarajh et al. 2024, arXiv:2402.01306",
         lambda a: "the rows are pairs, and a pair says more than two labels",
         settings=_beta_and_weights,
@@ -234,7 +235,7 @@ CHOICES = (
         "dpo",
         lambda a: True,
         lambda a: (
-            f"{len(a.scan):,} pairs, length rule {length_rule(a):.3f}, noise at least"
+            f"{plural(len(a.scan), 'pair')}, length rule {length_rule(a):.3f}, noise at least"
             f" {percent(noise_low(a))}: nothing speaks against the default"
         ),
         "Rafailov et al. 2023, arXiv:2305.18290",
@@ -324,7 +325,7 @@ def advise(
         Setting(
             "data.train",
             data,
-            Reason(f"{len(audit.scan):,} rows, verdict: {judged.words}", "accord audit"),
+            Reason(f"{plural(len(audit.scan), 'row')}, verdict: {judged.words}", "accord audit"),
         ),
         *(
             [Setting("data.held_out", held_out, Reason("as asked", "the command"))]
@@ -402,13 +403,13 @@ def _training(
         Setting(
             "train.batch_size",
             min(row.batch_size, max(2, rows // 4)),
-            Reason(f"{rows:,} rows", row.batch_reason),
+            Reason(plural(rows, "row"), row.batch_reason),
         ),
         Setting(
             "train.epochs",
             1.0,
             Reason(
-                f"{rows:,} rows" + (", few" if few else ""),
+                plural(rows, "row") + (", few" if few else ""),
                 (
                     "a second pass over few pairs is learnt by heart"
                     if few

@@ -24,6 +24,7 @@ from accord.auditing.wrecks.kinds import MENDS
 from accord.data.containers import Source
 from accord.data.read import Reading
 from accord.data.write import new_file, raw_rows, write_lines, write_row
+from accord.errors import plural
 from accord.types import DataError, UsageError
 
 
@@ -160,7 +161,8 @@ class Cleaned:
         total = sum(self.removed.values())
         return [
             (
-                f"{self.path}: {self.rows:,} rows = {self.written:,} written + {total:,} left out,"
+                f"{self.path}: {plural(self.rows, 'row')} = {self.written:,} written + {total:,}"
+                " left out,"
                 f" listed in {self.ledger}"
             ),
             *(f"  {count:>7,}  {reason}" for reason, count in self.removed.most_common()),

@@ -18,7 +18,7 @@ from accord.auditing.wrecks.kinds import KINDS, MENDS, mend_text
 from accord.data.containers import Source
 from accord.data.ledger import RowError
 from accord.data.read import Reading, stream, understand
-from accord.errors import UsageError
+from accord.errors import UsageError, plural
 from accord.types import Example, Origin
 
 TRIM = "trim"
@@ -50,7 +50,7 @@ class Mended:
         """List the account for a person."""
         counts = [f"  {n:>7,}  {SAYS[name]} (--mend {name})" for name, n in self.by_rule.items()]
         left = [f"  {self.left:>7,}  rows could not be mended as they are laid out"]
-        head = f"{self.rows:,} rows mended, every change listed in {self.path}"
+        head = f"{plural(self.rows, 'row')} mended, every change listed in {self.path}"
         return [head, *counts, *(left if self.left else [])]
 
 

@@ -6,21 +6,23 @@ import json
 from pathlib import Path
 
 from accord.auditing.advise import Advice
+from accord.config.recipe_paths import rebased
 from accord.data.write import check_absent
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.runs.display import MARKS
 
 
-def recipe(advice: Advice, command: str) -> str:
+def recipe(advice: Advice, command: str, file: str = "recipe.yaml") -> str:
     """Write the recipe as YAML; each line ends with its reason.
 
-    `accord train` can read the file. Texts are written as YAML's own quoted strings.
+    `accord train` can read it as `file`, beside which its paths begin. Texts are written as YAML's
+    own quoted strings.
     """
     lines = [
         f"# {advice.method}: {advice.why}",
         f"# made by: {printable(command)}",
         (
-            f"# one epoch, roughly: {advice.estimate['minutes']:,} minutes,"
+            f"# one epoch, roughly: {plural(advice.estimate['minutes'], 'minute')},"
             f" {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"
         ),
     ]
@@ -32,11 +34,13 @@ def recipe(advice: Advice, command: str) -> str:
         if name != section:
             lines.append(f"{name}:")
             section = name
-        lines.append(f"  {key}: {_yaml(setting.value)}  # {printable(str(setting.reason))}")
+        value = rebased(str(setting.value), file) if setting.path in PATHS else setting.value
+        lines.append(f"  {key}: {_yaml(value)}  # {printable(str(setting.reason))}")
     return "\n".join(lines) + "\n"
 
 
 SECTIONS = ["model", "data", "objective", "train"]
+PATHS = ("model.name", "data.train", "data.held_out")
 
 
 def _yaml(value: object) -> str:
@@ -60,7 +64,7 @@ def write_recipe(advice: Advice, path: str, command: str) -> None:
       UsageError: something stands there already.
     """
     check_absent(path)
-    Path(path).write_text(recipe(advice, command), encoding="utf-8")
+    Path(path).write_text(recipe(advice, command, path), encoding="utf-8")
 
 
 def lines(advice: Advice) -> list[str]:
@@ -81,7 +85,8 @@ def lines(advice: Advice) -> list[str]:
     out += ["Settings:", *(f"  {s.path} = {_yaml(s.value)}   {s.reason}" for s in advice.settings)]
     estimate = advice.estimate
     out.append(
-        f"One epoch, roughly: {estimate['minutes']:,} minutes and {estimate['memory_gb']} GB;"
+        f"One epoch, roughly: {plural(estimate['minutes'], 'minute')} and {estimate['memory_gb']}"
+        " GB;"
         f" {estimate['how']}"
     )
     return out

@@ -37,14 +37,16 @@ from accord.auditing.checks.signatures import signature_findings
 from accord.auditing.checks.symptoms import with_symptoms
 from accord.auditing.findings import AuditFinding, Place, by_severity
 from accord.auditing.fix import Cleaned, Options, check_options, fix
-from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import SAMPLE, Scan, recall, scan_dataset, scan_source
 from accord.auditing.verdict import Verdict, judge
 from accord.data.containers import Source, locate
 from accord.data.naming import Naming
 from accord.data.read import Dataset
 from accord.data.rows import reading_record
 from accord.data.write import check_rows_file
-from accord.errors import printable, shorten
+from accord.environment.threads import one_thread
+from accord.errors import plural, printable, shorten
 from accord.types import ROW_KINDS, Example, UsageError
 
 SHOWN_TEXT = 160  # characters of each text of an example
@@ -224,6 +226,7 @@ def audit_dataset(
     return Audit(found, probes, findings, compared, seconds=time.monotonic() - start)
 
 
+@one_thread()
 def _checks(scan: Scan, sample_probes: bool, seed: int) -> tuple[list[AuditFinding], Probes | None]:
     """Run every check that needs no model: causes first, then what is left of their symptoms."""
     found, causes = wrecks.wreck_findings(scan)
@@ -294,6 +297,7 @@ def _of_amount(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFindin
     return [finding for finding in found if finding is not None]
 
 
+@one_thread()
 def beside(scan: Scan, held_out: Scan) -> list[AuditFinding]:
     """Run every check that compares a training file with a held-out file."""
     return [
@@ -321,7 +325,7 @@ def _progress(say: Say) -> Callable[[int], None]:
         nonlocal last
         if (now := time.monotonic()) - last > 5:
             last = now
-            say(f"  {rows:,} rows, {rows / (now - start):,.0f} a second")
+            say(f"  {plural(rows, 'row')}, {rows / (now - start):,.0f} a second")
 
     return progress
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from accord.auditing import minhash
+from accord.auditing.blocks import Measured
 from accord.auditing.columns import (
     SCORES,
     VOTES,
@@ -31,16 +32,18 @@ from accord.auditing.columns import (
     side_numbers,
 )
 from accord.auditing.findings import NOUNS
-from accord.auditing.measure import counts, language, names_language
-from accord.auditing.prompts import hashes, near_prompts, prompt_arrays, prompt_text
+from accord.auditing.prompts import near_prompts
+from accord.auditing.second import Second
 from accord.auditing.tables import Tables
 from accord.data.containers import Source, locate
 from accord.data.ledger import Ledger
 from accord.data.naming import PLAIN, Naming
-from accord.data.read import Dataset, stream
-from accord.types import DataError, Example, FileLine, Labelled, Origin, Pair, Turn
+from accord.data.read import Dataset, reread, stream
+from accord.types import DataError, Example, FileLine, Labelled, Origin, Pair
 
 BLOCK = 1024  # rows turned into arrays at a time
+# Blocks after which a second process measures too. It starts in 1 to 3 s, as long as 5 blocks take.
+ALONE = 8
 SAMPLE = 10_000  # rows whose texts are kept, for probes and for showing
 PEEK = 200  # rows that decide the kind of the file
 
@@ -183,16 +186,17 @@ def scan_source(
         raise DataError(_nothing(examples.ledger))
     kind = kind or examples.kinds.most_common(1)[0][0]
     gather = _Gather(kind, sample, seed)
-    for example in itertools.chain(first, kept):
-        gather.add(example)
-        if examples.ledger.rows % BLOCK == 0:
-            progress(examples.ledger.rows)
-    progress(examples.ledger.rows)
-    if not gather.n:
-        raise DataError(
-            f"{source.name}: none of its {examples.ledger.used:,} usable rows holds {kind}."
-        )
-    return gather.scan(source.name, examples.ledger, examples.formats, source.digest())
+    with closing(gather.second):
+        for example in itertools.chain(first, kept):
+            gather.add(example)
+            if examples.ledger.rows % BLOCK == 0:
+                progress(examples.ledger.rows)
+        progress(examples.ledger.rows)
+        if not gather.n:
+            raise DataError(
+                f"{source.name}: none of its {examples.ledger.used:,} usable rows holds {kind}."
+            )
+        return gather.scan(source.name, examples.ledger, examples.formats, source.digest())
 
 
 def scan_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 0) -> Scan:
@@ -203,9 +207,10 @@ def scan_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 
       sample: how many rows to keep the texts of, drawn by the seed.
     """
     gather = _Gather(kind, sample, seed)
-    for example in dataset.examples:
-        gather.add(example)
-    return gather.scan(dataset.path, dataset.ledger, dataset.formats, dataset.digest)
+    with closing(gather.second):
+        for example in dataset.examples:
+            gather.add(example)
+        return gather.scan(dataset.path, dataset.ledger, dataset.formats, dataset.digest)
 
 
 def _nothing(ledger: Ledger) -> str:
@@ -226,6 +231,8 @@ class _Gather:
         self.files: dict[int, str] = {}
         self.blocks: list[dict[str, np.ndarray]] = []
         self.pending: list[Example] = []
+        self.measuring: deque[list[Example]] = deque()  # blocks without their measurements yet
+        self.second = Second(kind, ALONE)
         self.heap: list[tuple[float, int, Example]] = []
         self.sides: dict[str, Categories] = {}
         self.columns: dict[str, Categories] = {}
@@ -239,19 +246,29 @@ class _Gather:
             self.others[example.origin.line] = None
             return
         self.pending.append(example)
-        self.tables.add(example)
         self.n += 1
         if len(self.pending) == BLOCK:
             self._flush()
 
-    def _flush(self) -> None:
-        if not self.pending:
-            return
+    def _flush(self, wait: bool = False) -> None:
+        """Have the pending rows measured, and take in what is measured by now."""
+        if self.pending:
+            self._begin_block()
+        for measured in self.second.done(wait):
+            self._take_in(self.measuring.popleft(), measured)
+
+    def _begin_block(self) -> None:
         start = self.n - len(self.pending)
         for offset, priority in enumerate(self.rng.random(len(self.pending))):
             self._offer(-priority, start + offset, self.pending[offset])
-        self.blocks.append(self._arrays(self.pending))
+        self.second.measure(self.pending)
+        self.measuring.append(self.pending)
         self.pending = []
+
+    def _take_in(self, examples: list[Example], measured: Measured) -> None:
+        for example, looks, hits in zip(examples, measured.wrecks, measured.marks, strict=True):
+            self.tables.add(example, looks, hits)
+        self.blocks.append(measured.arrays | self._beside(examples))
 
     def _offer(self, priority: float, row: int, example: Example) -> None:
         """Keep the rows with the smallest draws: every subset of that size is equally likely."""
@@ -260,38 +277,16 @@ class _Gather:
         elif self.heap and priority > self.heap[0][0]:
             heapq.heapreplace(self.heap, (priority, row, replace(example, extra={})))
 
-    def _arrays(self, examples: list[Example]) -> dict[str, np.ndarray]:
-        prompts = [prompt_text(example.prompt) for example in examples]
-        folded = [[minhash.normal(text) for text in example.completions] for example in examples]
-        sides = len(folded[0])
-        flat = [text for row in folded for text in row]
+    def _beside(self, examples: list[Example]) -> dict[str, np.ndarray]:
+        """Return what rows hold beside their texts."""
+        extras = [example.extra for example in examples]
         out = {
             "lines": np.array([example.origin.line for example in examples], np.int64),
-            "prompts": hashes([_exact(example.prompt) for example in examples]),
-            "answers": (
-                hashes(
-                    [t.encode("utf-8", "replace") for e in examples for t in e.completions]
-                ).reshape(-1, sides)
-            ),
-            "folded": hashes(flat).reshape(-1, sides),
-            "answer_signs": minhash.signatures(flat).reshape(-1, sides, minhash.BINS),
-            "features": np.array(
-                [_features(e, p) for e, p in zip(examples, prompts, strict=True)], np.float32
-            ),
-            "prompt_characters": np.array([len(text) for text in prompts], np.int64),
-            "turns": np.array([len(example.prompt) for example in examples], np.int32),
-            "desirable": np.array(
-                [getattr(example, "desirable", True) for example in examples], bool
-            ),
-            "scores": np.array(
-                [side_numbers(example.extra, SCORES) for example in examples], np.float32
-            ),
-            "declared": np.array([declared_flip(example.extra) for example in examples], np.int8),
-            "votes": np.array(
-                [side_numbers(example.extra, VOTES) for example in examples], np.float32
-            ),
+            "desirable": np.array([getattr(each, "desirable", True) for each in examples], bool),
+            "scores": np.array([side_numbers(extra, SCORES) for extra in extras], np.float32),
+            "declared": np.array([declared_flip(extra) for extra in extras], np.int8),
+            "votes": np.array([side_numbers(extra, VOTES) for extra in extras], np.float32),
         }
-        out |= prompt_arrays([example.prompt for example in examples])
         return out | self._categories(examples)
 
     def _categories(self, examples: list[Example]) -> dict[str, np.ndarray]:
@@ -312,7 +307,7 @@ class _Gather:
         return out
 
     def scan(self, name: str, ledger: Ledger, formats: Counter, digest: str) -> Scan:
-        self._flush()
+        self._flush(wait=True)
         fixed = [key for key in self.blocks[0] if ":" not in key]
         arrays = {key: np.concatenate([block.pop(key) for block in self.blocks]) for key in fixed}
         sample = [
@@ -360,30 +355,12 @@ def _kind(example: Example) -> str:
     )
 
 
-def _features(example: Example, prompt: str) -> list[list[float]]:
-    question = example.prompt[-1].content
-    asked, rows = language(question), []
-    for text in example.completions:
-        said = language(text)
-        own = not asked or not said or asked == said
-        # a prompt that names a language may ask for an answer in it; 100 µs, where they differ
-        rows.append([*counts(text), own or names_language(question)])
-    return rows
-
-
-def _exact(prompt: tuple[Turn, ...]) -> bytes:
-    return b"\0".join(f"{turn.role}\1{turn.content}".encode("utf-8", "replace") for turn in prompt)
-
-
 def recall(
     source: Source, lines: set[int], kind: str, naming: Naming = PLAIN
 ) -> dict[int, list[Example]]:
     """Read the examples of some lines again; stop after the last."""
     out: dict[int, list[Example]] = {}
-    last = max(lines, default=0)
-    for example in stream(source, naming=naming):
-        if example.origin.line > last:
-            break
-        if example.origin.line in lines and _kind(example) == kind:
+    for example in reread(source, lines, naming):
+        if _kind(example) == kind:
             out.setdefault(example.origin.line, []).append(example)
     return out

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan, scan_source
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, locate
+from accord.data.ledger import Ledger
 from accord.data.naming import PLAIN, Naming
 from accord.data.rows import reading_record
 from accord.data.write import write_lines
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 from accord.types import CheckpointError, DataError, UsageError
 
 # Columns that say where a row is from, the first that a file has; the draw keeps their shares.
 SOURCES = ("source", "dataset", "subset", "origin", "category", "task", "domain", "language")
+RECORD = "split.json"  # the account, beside the two parts
 BINS = 10  # of lengths, equally many clusters in each
 TOP = 4  # values of a source that are shown
 DRAWS = 8  # draws of the held-out rows: rows that leak are replaced so often
@@ -163,7 +166,7 @@ def _refuse_one_cluster(scan: Scan, share: float) -> None:
     )
 
 
-def _require_enough(scan: Scan, held: np.ndarray, share: float) -> None:
+def _require_enough(scan: Scan, held: np.ndarray, share: float, option: str) -> None:
     """Refuse a split that holds out no row, all of them, or far fewer than wanted.
 
     Raises:
@@ -176,15 +179,15 @@ def _require_enough(scan: Scan, held: np.ndarray, share: float) -> None:
         )
     if held.sum() < LEAST * max(1.0, share * len(scan)):
         raise DataError(
-            f"{scan.name}: only {int(held.sum()):,} rows can be held out without their last"
+            f"{scan.name}: only {plural(int(held.sum()), 'row')} can be held out without their last"
             f" turn or their answers being trained on, of {share * len(scan):,.0f} wanted."
-            " Ask for a smaller --share, take out rows that repeat others (accord audit DATA"
+            f" Ask for a smaller {option}, take out rows that repeat others (accord audit DATA"
             " --fix OUT --max-per-prompt 8), or hold out rows of another file."
         )
 
 
 def _write_apart(
-    source: Source, scan: Scan, held: np.ndarray, folder: Path, share: float, seed: int
+    source: Source, scan: Scan, held: np.ndarray, folder: Path, share: float, seed: int, option: str
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Write both files until an audit of the two finds no leak; return the held-out rows and the
     number of rows of each file.
@@ -210,7 +213,7 @@ def _write_apart(
         else:
             held = held & ~np.isin(scan.groups, scan.groups[banned])
         try:
-            _require_enough(scan, held, share)
+            _require_enough(scan, held, share, option)
         except DataError:
             folder.rmdir()
             raise
@@ -227,29 +230,37 @@ def _leaking(files: dict[str, Path], scan: Scan) -> np.ndarray:
     return np.unique(both[1].lines[found.any]) - 1
 
 
-def split(
+@dataclass(frozen=True)
+class Cut:
+    """A file that was cut in two: the account of split.json, and the rows that neither part has."""
+
+    account: dict
+    ledger: Ledger  # of the whole file
+    others: int  # rows of another kind than most
+
+
+def cut(
     data: str | Path,
     output: str | Path,
     *,
     share: float = 0.1,
     seed: int = 0,
     naming: Naming = PLAIN,
-) -> dict:
+    option: str = "--share",
+) -> Cut:
     """Write output/train.jsonl, output/held_out.jsonl and output/split.json.
 
     Args:
       share: share of the rows to hold out, above 0 and below 1.
       naming: renamed and ignored columns. Rows are written as they stand, with all their columns.
-
-    Returns:
-      The account: rows in = train + held out + unusable; and how the file was read, in lines.
+      option: the option that gave the share, for messages.
 
     Raises:
       UsageError: a share outside (0, 1), or the folder exists.
       DataError: most prompts are near copies of each other, so that none can be held out.
     """
     if not 0 < share < 1:
-        raise UsageError(f"--share {share}: expected a share above 0 and below 1, such as 0.1.")
+        raise UsageError(f"{option} {share}: expected a share above 0 and below 1, such as 0.1.")
     folder = Path(output)
     if folder.exists():
         raise UsageError(f"{folder}: this folder exists already. Name another.")
@@ -257,12 +268,12 @@ def split(
         scan = scan_source(source, naming=naming, sample=0)
         _refuse_one_cluster(scan, share)
         held = held_out_rows(scan, share, seed)
-        _require_enough(scan, held, share)
+        _require_enough(scan, held, share, option)
         try:
             folder.mkdir(parents=True)
         except OSError as error:
             raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
-        held, written = _write_apart(source, scan, held, folder, share, seed)
+        held, written = _write_apart(source, scan, held, folder, share, seed, option)
     account = {
         "data": scan.name,
         "sha256": scan.digest,
@@ -279,17 +290,34 @@ def split(
         "columns": reading_record(scan.ledger)["columns"],
         "message_keys": reading_record(scan.ledger)["message_keys"],
     }
-    (folder / "split.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    return account | {"reading": [line.strip() for line in scan.ledger.reading_lines()]}
+    (folder / RECORD).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
+    return Cut(account, scan.ledger, scan.others)
+
+
+def split(
+    data: str | Path,
+    output: str | Path,
+    *,
+    share: float = 0.1,
+    seed: int = 0,
+    naming: Naming = PLAIN,
+) -> dict:
+    """Cut a file in two; see `cut`.
+
+    Returns:
+      The account: rows in = train + held out + unusable; and how the file was read, in lines.
+    """
+    done = cut(data, output, share=share, seed=seed, naming=naming)
+    return done.account | {"reading": [line.strip() for line in done.ledger.reading_lines()]}
 
 
 def summary(done: Mapping, output: str) -> list[str]:
     """Return the account of `split` for a person."""
     return [
         *done["reading"],
-        f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl:"
-        f" {done['held_out']:,} rows; {done['unusable']:,} unusable",
-        f"{done['prompts']:,} prompts in {done['clusters']:,} clusters,"
+        f"{output}/train.jsonl: {plural(done['train'], 'row')}; {output}/held_out.jsonl:"
+        f" {plural(done['held_out'], 'row')}; {done['unusable']:,} unusable",
+        f"{plural(done['prompts'], 'prompt')} in {plural(done['clusters'], 'cluster')},"
         f" {done['held_out_clusters']:,} of them held out; none is on both sides",
         *table_lines(done["comparison"]),
     ]

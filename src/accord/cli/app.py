@@ -16,17 +16,21 @@ from typing import Annotated, Any
 
 import typer
 
+from accord.cli.chat import add_chat_command
 from accord.cli.compare import add_compare_commands
 from accord.cli.data import add_data_commands
 from accord.cli.evaluate import add_evaluate_commands
 from accord.cli.import_recipe import add_import_command
 from accord.cli.options import Allow, Columns, IgnoreColumns, Json, Set, columns_of
 from accord.cli.play import add_play_command
+from accord.cli.recipes import add_recipes_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
 from accord.environment.faults import end, fail, run_guarded
+from accord.environment.installing import install_line
 from accord.environment.settings import apply_env_defaults, ranks, warnings_of_command
 from accord.environment.variables import require_known
+from accord.environment.wrapping import fit, width_of
 from accord.errors import AccordError, Interrupted, UsageError
 
 app = typer.Typer(
@@ -39,6 +43,9 @@ app = typer.Typer(
 )
 
 Output = Annotated[str | None, typer.Option("--output", help="Folder to write; must not exist.")]
+Checks = Annotated[
+    bool, typer.Option("--checks", help="A line for every check, in place of a count.")
+]
 
 
 @app.command()
@@ -52,6 +59,14 @@ def train(
         typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input."),
     ] = None,
     held_out: Annotated[str | None, typer.Option("--held-out", help="File to evaluate on.")] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            "--hold-out",
+            metavar="SHARE",
+            help="Cut this share of --data off by prompt and evaluate on it, such as 0.1.",
+        ),
+    ] = None,
     columns: Columns = None,
     ignore_columns: IgnoreColumns = None,
     method: Annotated[
@@ -89,6 +104,7 @@ def train(
         bool,
         typer.Option("--dry-run", help="Two rows as the model sees them, every check, no update."),
     ] = False,
+    checks: Checks = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on preferences."""
@@ -96,6 +112,7 @@ def train(
         model=model,
         data=data,
         held_out=held_out,
+        hold_out=hold_out,
         method=method,
         adapter=adapter,
         steps=steps,
@@ -125,19 +142,22 @@ def train(
 
         display = make_display(as_json)
         if dry_run:
+            if checks:
+                raise UsageError("--checks: a dry run shows every check as it is. Leave it out.")
             from accord.training.dry_run import show
 
             return show(check(config, display), sys.stderr if as_json else sys.stdout)
-        result = start(config, display, _command())
-        _say(as_json, f"done: {result.saved}")
-        return result.as_dict()
+        result = start(config, display, _command(), every_check=checks)
+        return _end_of_run(result, as_json)
 
     _run(work, as_json, many=True)
 
 
 @app.command()
 def resume(
-    run: Annotated[str, typer.Argument(help="Folder of the run.")], as_json: Json = False
+    run: Annotated[str, typer.Argument(help="Folder of the run.")],
+    checks: Checks = False,
+    as_json: Json = False,
 ) -> None:
     """Continue a run that was stopped."""
 
@@ -146,9 +166,8 @@ def resume(
         from accord.runs.display import make_display
         from accord.training.run import resume as go_on
 
-        result = go_on(run, make_display(as_json), _command())
-        _say(as_json, f"done: {result.saved}")
-        return result.as_dict()
+        result = go_on(run, make_display(as_json), _command(), every_check=checks)
+        return _end_of_run(result, as_json)
 
     _run(work, as_json, many=True)
 
@@ -238,7 +257,7 @@ def watch(
             from accord.pages.watch import serve
         except ImportError as error:
             raise UsageError(
-                f"accord watch needs {error.name}: pip install 'accord[watch]'."
+                f"accord watch needs {error.name}: {install_line('accord[watch]')}"
             ) from error
         serve(runs, port, print)
 
@@ -350,6 +369,22 @@ def version() -> None:
 # ---------------------------------------------------------------- around every command
 
 
+def _end_of_run(result: Any, as_json: bool) -> dict:
+    """Print how a run ended and what comes next; return the same for a machine."""
+    if ranks()[0]:  # the first rank has the records
+        return result.as_dict()
+    from accord.cli.ending import ending, ending_lines
+
+    names = {
+        str(one.name or getattr(one.callback, "__name__", "")) for one in app.registered_commands
+    }
+    found = ending(result.folder, names)
+    _say(as_json, f"done: {result.saved}")
+    for line in ending_lines(found, width_of(sys.stderr if as_json else sys.stdout)):
+        _say(as_json, line)
+    return result.as_dict() | found
+
+
 def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
     """Do the work; turn a failure into words and an exit code, never a traceback.
 
@@ -368,7 +403,8 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
             raise alone
         with warnings_of_command(), stop_on_signals() as stop, stop.at_once():
             result = work()
-        if as_json and ranks()[0] == 0:
+        # a command that has printed objects of its own returns None
+        if as_json and result is not None and ranks()[0] == 0:
             print(json.dumps({"ok": True, "result": result}, default=str), flush=True)
     except AccordError as error:
         fail(error, as_json)
@@ -380,7 +416,8 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
 
 def _say(as_json: bool, text: str) -> None:
     if ranks()[0] == 0:
-        print(text, file=sys.stderr if as_json else sys.stdout)
+        stream = sys.stderr if as_json else sys.stdout
+        print(fit(text, stream), file=stream)
 
 
 def _command() -> list[str]:
@@ -400,6 +437,8 @@ add_online_commands(app, _run, _say)
 add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_chat_command(app, _run)
+add_recipes_command(app, _run, _say)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import typer
 
 from accord.cli.options import Columns, Format, IgnoreColumns, Json, naming_of
 from accord.environment.settings import apply_env_defaults
+from accord.environment.wrapping import fit
 
 Data = Annotated[
     str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
@@ -109,7 +110,7 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
 
 def _tell(text: str) -> None:
     """Print a line of progress."""
-    print(f"· {text}", file=sys.stderr, flush=True)
+    print(fit(f"· {text}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _audit(run: Callable, say: Callable) -> Callable:

@@ -28,6 +28,7 @@ from accord.cli.options import (
     tell,
 )
 from accord.environment.settings import apply_env_defaults
+from accord.errors import plural
 
 
 def add_evaluate_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
@@ -91,7 +92,7 @@ def _generate(run: Callable, say: Callable) -> Callable:
                 for line in answer_lines(row):
                     say(as_json, line)
             if output is not None:
-                say(as_json, f"{output}: {figures['prompts']:,} rows")
+                say(as_json, f"{output}: {plural(figures['prompts'], 'row')}")
             return {**figures, "rows": rows} if rows else figures
 
         run(work, as_json)

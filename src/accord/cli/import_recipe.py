@@ -54,7 +54,7 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
             if output is None:
                 say(as_json, f"\n{found.yaml()}")
             else:
-                Path(output).write_text(found.yaml(), encoding="utf-8")
+                Path(output).write_text(found.yaml(output), encoding="utf-8")
                 say(
                     as_json,
                     f"written: {output}. See two rows and every check: accord train {output}"

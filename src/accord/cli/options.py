@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accord.environment.wrapping import fit
+
 if TYPE_CHECKING:
     from accord.data.naming import Naming
 
@@ -107,7 +109,7 @@ def check_dtype(dtype: str | None) -> None:
 
 def tell(text: str) -> None:
     """Print a line of progress."""
-    print(text, file=sys.stderr, flush=True)
+    print(fit(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def options_of(assignments: list[str], flag: str = "--set") -> dict[str, dict[str, object]]:

@@ -31,6 +31,7 @@ from accord.cli.options import (
     tell,
 )
 from accord.environment.settings import apply_env_defaults
+from accord.errors import plural
 
 Output = Annotated[str, typer.Option(help="JSONL file to write; must not exist.")]
 
@@ -81,7 +82,11 @@ def _sample(run: Callable, say: Callable) -> Callable:
                 template=template,
                 say=tell,
             )
-            say(as_json, f"{output}: {done['answers']:,} answers to {done['prompts']:,} prompts")
+            say(
+                as_json,
+                f"{output}: {plural(done['answers'], 'answer')} to"
+                f" {plural(done['prompts'], 'prompt')}",
+            )
             return done
 
         run(work, as_json)
@@ -114,7 +119,8 @@ def _score(run: Callable, say: Callable) -> Callable:
             done = score_file(answers, output, reward, options_of(set_ or []), tell, naming)
             say(
                 as_json,
-                f"{output}: {done['answers']:,} answers = {done['rewarded']:,} with a reward +"
+                f"{output}: {plural(done['answers'], 'answer')} = {done['rewarded']:,} with a"
+                " reward +"
                 f" {done['missing']:,} without",
             )
             return done
@@ -154,7 +160,10 @@ def _pair(run: Callable, say: Callable) -> Callable:
 
             naming = naming_of(columns, ignore_columns)
             done = pair_file(scored, output, Pairing(policy, margin, seed), tell, naming)
-            say(as_json, f"{output}: {done['pairs']:,} pairs of {done['prompts']:,} prompts")
+            say(
+                as_json,
+                f"{output}: {plural(done['pairs'], 'pair')} of {plural(done['prompts'], 'prompt')}",
+            )
             return done
 
         run(work, as_json)

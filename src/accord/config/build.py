@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from accord.config.recipe_paths import resolve_paths
 from accord.config.schema import Config, load_recipe, make_config, parse_assignment
 from accord.config.secrets import refuse_secrets
 from accord.errors import UsageError
@@ -20,6 +21,7 @@ SHORT = {
     "dtype": "model.dtype",
     "data": "data.train",
     "held_out": "data.held_out",
+    "hold_out": "data.hold_out",
     "columns": "data.columns",
     "ignore_columns": "data.ignore_columns",
     "max_tokens": "data.max_tokens",
@@ -48,7 +50,8 @@ def build(
     assignments; later ones win.
 
     Args:
-      recipe: path of a YAML file, or a mapping of the same shape.
+      recipe: path of a YAML file, whose own paths are relative to its folder; or a mapping of the
+        same shape, whose paths are relative to the working directory.
       assignments: "section.key=value" as on the command line, the value in YAML.
       fields: values by their full path.
       short: values by the names in SHORT; None leaves the recipe's.
@@ -59,13 +62,15 @@ def build(
     raw: dict = (
         load_recipe(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe or {}))
     )
-    for name, value in short.items():
-        if value is not None:
-            _put(raw, SHORT[name].split("."), value)
-    for path, value in (fields or {}).items():
-        _put(raw, path.split("."), value)
-    for assignment in assignments:
-        _put(raw, *parse_assignment(assignment))
+    given = {SHORT[name]: value for name, value in short.items() if value is not None}
+    later = [
+        *((path.split("."), value) for path, value in (given | dict(fields or {})).items()),
+        *map(parse_assignment, assignments),
+    ]
+    if isinstance(recipe, str):
+        resolve_paths(raw, recipe, given={".".join(path) for path, _ in later})
+    for keys, value in later:
+        _put(raw, keys, value)
     # --steps beats a recipe's epochs, and the reverse: the one given later counts
     if (
         short.get("steps") is not None

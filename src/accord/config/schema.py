@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from accord.config.columns import parse_columns, parse_names
 from accord.config.renamed import RENAMED, TRL_NAMES
+from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
 from accord.errors import UsageError
 
@@ -30,6 +31,7 @@ Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
 NotNegative = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 
 DEFAULT_OBJECTIVE = "dpo"
+PARTS = "split"  # folder in a run's folder: the two parts that data.hold_out makes
 
 PERMISSIONS = {
     "hub": "load a model from a hub name (goes to the network)",
@@ -94,6 +96,9 @@ class DataConfig(Section):
     for standard input."""
     held_out: str | None = None
     """File to evaluate on. Never trained on."""
+    hold_out: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    """Share of the rows of `train` to cut off by prompt and evaluate on, as `accord split` does, in
+    place of `held_out`. Both parts lie in the run's folder, under split/."""
     format: str = "auto"
     """auto judges every row on its own; a format's name insists on it."""
     columns: dict[str, str] = {}
@@ -121,6 +126,15 @@ class DataConfig(Section):
     accepts."""
     max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
+
+    @model_validator(mode="after")
+    def _one_held_out(self):
+        if self.hold_out is not None and self.held_out is not None:
+            raise ValueError(
+                "held_out (--held-out) and hold_out (--hold-out) both say what to evaluate on;"
+                " give one"
+            )
+        return self
 
     @field_validator("columns", "ignore_columns", mode="before")
     @classmethod
@@ -290,6 +304,19 @@ class Config(Section):
         return self.rollouts
 
     @property
+    def train_file(self) -> str:
+        """Return the file that is trained on: data.train, or what data.hold_out has left of it."""
+        return self.data.train if self.data.hold_out is None else self._part("train")
+
+    @property
+    def held_out_file(self) -> str | None:
+        """Return the file that is evaluated on, if there is one."""
+        return self.data.held_out if self.data.hold_out is None else self._part("held_out")
+
+    def _part(self, name: str) -> str:
+        return str(self.run_folder / PARTS / f"{name}.jsonl")
+
+    @property
     def run_folder(self) -> Path:
         """Return `output` where a folder is known to be named."""
         assert self.output is not None, "a run of a larger plan has a folder of its own"
@@ -348,7 +375,7 @@ def load_recipe(path: str) -> dict:
     """Read the mapping in a YAML recipe, not yet validated."""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
+        raise UsageError(f"{path}: no such recipe. {hint(path)}")
     if file.stat().st_size > RECIPE_BYTES:
         raise UsageError(
             f"{path}: over {RECIPE_BYTES:,} bytes, too large for a recipe. If it holds data: --data"

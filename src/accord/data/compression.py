@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
+from accord.environment.installing import install_line
 from accord.types import DataError
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ class Zstd(Unpacked):
             import zstandard
         except ImportError:
             raise DataError(
-                "zstd needs the package zstandard: pip install 'accord[zstd]'."
+                f"zstd needs the package zstandard: {install_line('accord[zstd]')}"
             ) from None
         self.damage = zstandard.ZstdError
         self.decompressor: ZstdDecompressor = zstandard.ZstdDecompressor()

@@ -17,6 +17,7 @@ from accord.data.read import Reading, reading_test, stream
 from accord.data.refusals import refusal
 from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
+from accord.errors import plural
 from accord.types import DataError, UsageError
 
 
@@ -49,11 +50,15 @@ class Converted:
 
     def lines(self) -> list[str]:
         """Return the account for a person."""
-        out = [*self.ledger.lines(), f"{self.path}: {self.written:,} rows of {self.format} written"]
+        out = [
+            *self.ledger.lines(),
+            f"{self.path}: {plural(self.written, 'row')} of {self.format} written",
+        ]
         out += [f"  not held: {count:,} × {what}" for what, count in self.lost.most_common()]
         if self.refused:
             out.append(
-                f"  {sum(self.refused.values()):,} examples cannot be held by {self.format} and"
+                f"  {plural(sum(self.refused.values()), 'example cannot', 'examples cannot')} be"
+                f" held by {self.format} and"
                 f" were left out; the first: {self.first}"
             )
         return out

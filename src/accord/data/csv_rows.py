@@ -19,6 +19,7 @@ from typing import BinaryIO
 from accord.data.arrow_types import check_columns
 from accord.data.json_rows import Numbered, too_large
 from accord.data.ledger import RowError
+from accord.errors import plural
 from accord.types import DataError
 
 ROW = 4  # times the size limit of a row: the reader gives up on a larger CSV row, and on the file
@@ -335,7 +336,7 @@ class _Counted:
 def _ambiguous(start: int, end: int, dialect: Dialect, dump: str) -> DataError:
     """Make the error of quotes that can be CSV's or text, with a command for each."""
     as_csv = (
-        f"one row by CSV's rules and {end - start + 1:,} rows as they stand"
+        f"one row by CSV's rules and {plural(end - start + 1, 'row')} as they stand"
         if end > start
         else "a row whose quotes are CSV's or characters of the text"
     )

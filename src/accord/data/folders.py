@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from accord.data.shards import data_files, describe, natural, one_data_set, siblings
+from accord.errors import plural
 from accord.types import DataError
 
 FILES = 100_000  # a folder of more is no data set
@@ -116,7 +117,7 @@ def _account(names: list[str], other: list[str]) -> list[str]:
     if len(names) == 1:
         notes = [f"read from {names[0]}, the only data file there"]
     else:
-        notes = [f"read from {len(names):,} files, {names[0]} to {names[-1]}"]
+        notes = [f"read from {plural(len(names), 'file')}, {names[0]} to {names[-1]}"]
     if other:
         more = ", …" if len(other) > 6 else ""
         notes.append(f"not read, since the name is no data file's: {', '.join(other[:6])}{more}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 from accord.types import DataError, FileLine, Origin
 
 if TYPE_CHECKING:  # the account reads rows as formats do, which raise this file's RowError
@@ -122,11 +122,11 @@ class Ledger:
         """
         share = f" ({len(self.rejected) / self.rows:.2%})" if self.rejected else ""
         lines = [
-            f"{self.file}: {self.rows:,} rows = {self.used:,} used + {len(self.rejected):,}"
+            f"{self.file}: {plural(self.rows, 'row')} = {self.used:,} used + {len(self.rejected):,}"
             f" rejected{share}"
         ]
         if self.examples != self.used:
-            lines.append(f"  the {self.used:,} used rows give {self.examples:,} examples")
+            lines.append(f"  the {self.used:,} used rows give {plural(self.examples, 'example')}")
         for reason, count in self.reasons.most_common():
             lines.append(f"  {count:>7,}  {reason}: {self.first_places(reason)}")
             lines += [f"           {self.hints[reason]}"] if reason in self.hints else []

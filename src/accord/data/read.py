@@ -7,9 +7,10 @@ container ──▶ rows ──▶ the format of each row ──▶ example ─�
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -188,6 +189,19 @@ def stream(
     reading = Reading(rows, naming.format if format == "auto" else format, naming)
     _ = reading.formats
     return Stream(source, source.rows(MAX_ROW_BYTES), reading)
+
+
+def reread(source: Source, lines: Set[int], naming: Naming = PLAIN) -> Iterator[Example]:
+    """Yield the examples of some lines again, in order; nothing is accounted for, and the other
+    rows are not understood.
+    """
+    reading, last = Reading(None, naming.format, naming), max(lines, default=0)
+    for line, value in source.rows(MAX_ROW_BYTES):
+        if line > last:
+            return
+        if line in lines:
+            with contextlib.suppress(RowError):
+                yield from understand(_columns(value), Origin(source.name, line), reading).examples
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from accord.data.metadata import normalised
 from accord.data.naming import Naming, command
 from accord.data.texts import strings
 from accord.data.unread import ColumnAccount, Entry
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 
 TRIED = 4  # columns that a way to read them is looked for
 # the name under which a format may take a column, by the content that its name says it holds
@@ -95,6 +95,6 @@ def _described(entry: Entry, account: ColumnAccount, file: str) -> str:
     name = shorten(printable(entry.name), 60)
     sample = f": {shorten(printable(entry.sketch.sample), 50)!r}" if entry.sketch.sample else ""
     return (
-        f"{name!r} ({entry.says()} in {account.rows:,} rows used; first at"
+        f"{name!r} ({entry.says()} in {plural(account.rows, 'row')} used; first at"
         f" {file}:{entry.first}{sample})"
     )

@@ -20,6 +20,7 @@ from accord.data.read import rename_columns
 from accord.data.templates import Template
 from accord.data.tokenizer_text import Unfit
 from accord.data.trees import Encoding
+from accord.errors import plural
 from accord.types import Demonstration, Example, Finding, Origin, Pair, Tree, Turn
 
 # Rows decoded, spread evenly over the file, and at least as many over its shapes: decoding costs
@@ -155,7 +156,7 @@ def _texts(
             wrong.append({"at": str(example.origin), "detail": problem})
     shapes = len(set(encoding.shapes))
     of = f" of {len(encoding.trees):,}, of every one of {shapes:,} shapes" if shapes > 1 else ""
-    says = f"{len(sample):,} rows{of} decoded: "
+    says = f"{plural(len(sample), 'row')}{of} decoded: "
     if not wrong:
         return Finding(
             "data.text", "ok", says + "their tokens are their text, character by character"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from accord.errors import plural
 from accord.types import DataError
 
 # suffix -> container, of the files that hold rows
@@ -198,7 +199,7 @@ def _several(
 ) -> str:
     lines = [f"it holds {len(groups)} {what}, and rows of several are not joined. Name one:"]
     for group in groups[:SHOWN]:
-        count = f"{len(group):,} files" if len(group) > 1 else "1 file"
+        count = plural(len(group), "file")
         lines.append(f"  {give(pattern_of(group, files))}    ({count} of {group[0].container})")
     if len(groups) > SHOWN:
         lines.append(f"  … and {len(groups) - SHOWN:,} more")

@@ -24,6 +24,7 @@ from accord.data.foreign import refuse_binary, refuse_foreign, refuse_zipped
 from accord.data.json_rows import Numbered
 from accord.data.ledger import RowError
 from accord.data.shards import data_files, one_data_set
+from accord.errors import plural
 from accord.types import DataError, FileLine
 
 MAX_ROW_BYTES = 4_000_000
@@ -189,7 +190,7 @@ def _member_rows(
         raise DataError(f"the {kind} archive has no data file in it: {listed}.")
     many = len(chosen) > 1
     source.notes.setdefault(
-        f"read from {len(chosen):,} files in the archive, {chosen[0]} to {chosen[-1]}"
+        f"read from {plural(len(chosen), 'file')} in the archive, {chosen[0]} to {chosen[-1]}"
         if many
         else f"read from {chosen[0]} in the archive"
     )

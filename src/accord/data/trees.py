@@ -13,6 +13,7 @@ from accord.data.endings import was_cut
 from accord.data.ledger import Rejection, excerpt, printable
 from accord.data.templates import Encoded, Template
 from accord.data.tokenizer_text import Unfit
+from accord.errors import plural
 from accord.types import Example, Finding, Pair, Tree
 
 TOO_LONG = "too long"
@@ -143,7 +144,7 @@ def _fitted(
     if longest > limits.max_tokens and limits.long_answers == "cut":
         tree = _cut_answers(tree, example, limits.max_tokens, out)
     if _longest(tree) > limits.max_tokens:
-        raise Unfit(TOO_LONG, f"{whole:,} tokens, limit {limits.max_tokens:,}")
+        raise Unfit(TOO_LONG, f"{plural(whole, 'token')}, limit {limits.max_tokens:,}")
     if dropped:
         out.turns_cut[row] = dropped
         out.rows_cut.add(row)
@@ -181,7 +182,8 @@ def _cut_answers(tree: Tree, example: Example, max_tokens: int, out: Encoding) -
     room = max_tokens - len(tree.prompt)
     if room < 1:
         raise Unfit(
-            TOO_LONG, f"the prompt alone has {len(tree.prompt):,} tokens, limit {max_tokens:,}"
+            TOO_LONG,
+            f"the prompt alone has {plural(len(tree.prompt), 'token')}, limit {max_tokens:,}",
         )
     cut = tuple(completion[:room] for completion in tree.completions)
     if len(cut) == 2 and cut[0] == cut[1]:
@@ -252,9 +254,10 @@ def findings(
     out.append(_end_finding(encoding))
     share = encoding.length_share
     says = (
-        f"{reasons[TOO_LONG]:,} of {n:,} rows too long and left out, {len(encoding.turns_cut):,}"
-        f" prompts cut at turns, {sum(encoding.answers_cut.values()):,} answers cut;"
-        f" {encoding.tokens_cut:,} tokens dropped"
+        f"{reasons[TOO_LONG]:,} of {n:,} rows too long and left out,"
+        f" {plural(len(encoding.turns_cut), 'prompt')} cut at turns,"
+        f" {plural(sum(encoding.answers_cut.values()), 'answer')} cut;"
+        f" {plural(encoding.tokens_cut, 'token')} dropped"
     )
     verdict = "refused" if share > max_too_long else "ok" if share == 0 else "note"
     remedy = (

@@ -32,7 +32,7 @@ from accord.data.metadata import (
 )
 from accord.data.naming import PLAIN, Naming
 from accord.data.texts import ALONE, TextSketch, count_words, is_empty, strings
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 from accord.types import Example
 
 MOST = 2000  # columns and keys that are accounted for one by one
@@ -108,7 +108,7 @@ class Entry:
             what = f"{self.verdict.what}; "
         elif isinstance(self.verdict, Metadata) and self.verdict.loud:
             what = f"{self.verdict.reason}; "
-        return f"{what}{self.sketch.rows or self.rows:,} rows, {self.sketch.says()}"
+        return f"{what}{plural(self.sketch.rows or self.rows, 'row')}, {self.sketch.says()}"
 
 
 @dataclass

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from accord.errors import plural
 from accord.models.embedded import EMBEDDED_NAME
 from accord.rewards.sentiment import compound
 from accord.sampling.local import LocalSampler
@@ -114,7 +115,7 @@ def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]
         if usable(answer):
             scored[prompt].append(Scored(answer.text.strip(), score))
     kept = sum(map(len, scored.values()))
-    print(f"{len(answers):,} answers at {rate:,.0f} tokens/s")
+    print(f"{plural(len(answers), 'answer')} at {rate:,.0f} tokens/s")
     print(f"{kept:,} usable: ended within {MAX_NEW_TOKENS} tokens, not empty, not coarse")
     print(f"mean sentiment of all answers {sum(scores) / len(scores):+.3f}")
     return scored
@@ -124,7 +125,7 @@ def write_jsonl(path: Path, rows: Sequence[dict]) -> None:
     path.write_text(
         "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
     )
-    print(f"{path}: {len(rows):,} pairs")
+    print(f"{path}: {plural(len(rows), 'pair')}")
 
 
 def make(out: Path, seed: int) -> None:

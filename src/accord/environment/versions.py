@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from accord.environment.installing import install_line
+
 FILE = Path(__file__).with_name("tested_versions.txt")
 # import name -> package, where they differ by more than a dash
 PACKAGE_OF = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
@@ -81,7 +83,7 @@ def install(packages: Iterable[str], *, again: bool = False) -> str:
     """
     versions = tested_versions()
     wanted = [f"{name}=={versions[name]}" if name in versions else name for name in packages]
-    return f"pip install {'--force-reinstall --no-deps ' if again else ''}{' '.join(wanted)}"
+    return install_line(*wanted, options="--force-reinstall --no-deps" if again else "")
 
 
 def out_of_bounds(have: Mapping[str, str], allowed: Mapping[str, str]) -> dict[str, str]:

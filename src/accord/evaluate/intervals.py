@@ -49,7 +49,7 @@ class Estimate:
         return f"{format_interval(self.as_dict())[:-1]}, n = {self.n:,})"
 
 
-def format_interval(found: Mapping, digits: int = 3, between: str = " to ") -> str:
+def format_interval(found: Mapping, digits: int = 3) -> str:
     """Format an estimate's record: 0.712 (0.650 to 0.769)."""
     value = _fixed(found["value"], digits)
     if seeds := found.get("seeds"):
@@ -57,7 +57,7 @@ def format_interval(found: Mapping, digits: int = 3, between: str = " to ") -> s
         return f"{value} ({len(seeds)} seeds: {values})"
     if found["low"] is None or found["high"] is None:
         return f"{value} (interval not known)"
-    return f"{value} ({_fixed(found['low'], digits)}{between}{_fixed(found['high'], digits)})"
+    return f"{value} ({_fixed(found['low'], digits)} to {_fixed(found['high'], digits)})"
 
 
 def _fixed(value: float, digits: int) -> str:
@@ -66,14 +66,10 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def format_short_interval(estimate: dict | None) -> str:
-    """Format as 0.712 (0.650–0.769); with a word between where a minus sign would stand beside the
-    dash.
-    """
+    """Format for a table: 0.712 (0.650 to 0.769), large values with one place."""
     if estimate is None:
         return "–"
-    digits = 3 if abs(estimate["value"]) < 10 else 1
-    below = any(estimate[end] is not None and estimate[end] < 0 for end in ("low", "high"))
-    return format_interval(estimate, digits, " to " if below else "–")
+    return format_interval(estimate, 3 if abs(estimate["value"]) < 10 else 1)
 
 
 def clopper_pearson(share: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:

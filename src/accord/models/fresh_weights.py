@@ -15,6 +15,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from accord.errors import plural
 from accord.models.language import LanguageModel
 from accord.types import Finding
 
@@ -47,7 +48,9 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
         value = matrices[constant[0]].detach().reshape(-1)[0].item() + 0.0  # no -0
         content = "nothing but zeros" if value == 0 else f"the value {value:g} and no other"
         says = (
-            f"{len(constant):,} matrices of {model.source} hold {content}, such as {constant[0]}:"
+            f"{plural(len(constant), 'matrix', 'matrices')} of {model.source}"
+            f" {'holds' if len(constant) == 1 else 'hold'} {content},"
+            f" such as {constant[0]}:"
             " they compute nothing"
         )
         return [_finding(says, constant, permitted)]
@@ -55,7 +58,8 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
     drawn = _odd_ones({name: found for name, found in judged.items() if found is not None})
     if drawn:
         says = (
-            f"{len(drawn):,} matrices of {model.source} are as an initialisation draws them, and"
+            f"{plural(len(drawn), 'matrix', 'matrices')} of {model.source}"
+            f" {'is' if len(drawn) == 1 else 'are'} as an initialisation draws them, and"
             f" the like of them in other layers are trained: {', '.join(drawn[:3])}"
         )
         return [_finding(says, drawn, permitted)]

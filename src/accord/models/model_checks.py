@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 
+from accord.errors import plural
 from accord.models.causality import causal_finding
 from accord.models.fresh_weights import weight_findings
 from accord.models.language import LanguageModel
@@ -97,7 +98,7 @@ def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
     if beyond:
         says = (
             f"the tokenizer gives ids up to {beyond[-1]:,}, and the model's vocabulary has"
-            f" {len(weight):,} rows: {_name(model, beyond[0])} is unknown to the model"
+            f" {plural(len(weight), 'row')}: {_name(model, beyond[0])} is unknown to the model"
         )
         return Finding(
             "model.vocabulary",
@@ -114,7 +115,8 @@ def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
     ]
     if blank:
         says = (
-            f"{len(blank):,} tokens that the rows use have an embedding of zeros, such as"
+            f"{plural(len(blank), 'token in use has', 'tokens in use have')} an embedding of"
+            " zeros, such as"
             f" {_name(model, blank[0])}: never trained"
         )
         return Finding(
@@ -138,7 +140,8 @@ def _special(model: LanguageModel) -> Finding:
     if not beyond:
         return Finding("model.special_tokens", "ok", "all special tokens have an embedding")
     says = (
-        f"the model's vocabulary has {rows:,} rows, and {len(beyond):,} special or added tokens"
+        f"the model's vocabulary has {plural(rows, 'row')}, and {len(beyond):,} special or added"
+        " tokens"
         f" have ids behind them, such as {beyond[0]:,} ({_name(model, beyond[0])})"
     )
     refused = any(token in needed for token in beyond)

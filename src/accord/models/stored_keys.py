@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from accord.errors import plural
 from accord.models.weight_files import Stored
 from accord.types import UsageError
 
@@ -67,9 +68,10 @@ def key_notes(
     extra = [key for key in extra if not _predicts_ahead(key, config)]
     heads = [key for key in extra if EXTRA_HEAD.match(key) or (reward and "lm_head" in key)]
     if strays := [key for key in extra if key not in heads]:
+        counted = plural(len(strays), "tensor of its files has", "tensors of its files have")
         raise UsageError(
-            f"{name}: {len(strays):,} tensors of its files have no place in the model that"
-            f" config.json describes, such as {strays[0]}.\nThey would be dropped, and another"
+            f"{name}: {counted} no place in the model that config.json describes, such as"
+            f" {strays[0]}.\nThey would be dropped, and another"
             f" model than was saved would train.{_why_extra(strays, config)}"
         )
     _require_tied(network, name)

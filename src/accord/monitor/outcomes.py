@@ -265,7 +265,7 @@ OUTCOMES = (
         "sides-exchanged",
         _exchanged,
         says=(
-            "held-out {what} is {value:.3f}, 95 % interval {low:.3f} to {high:.3f}, wholly under"
+            "held-out {what} is {value:.3f} ({low:.3f} to {high:.3f}), wholly under"
             " one half (before training {before:.3f}{training})"
         ),
         means=(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from accord.campaign.compare import records, search, times
 from accord.campaign.compare.verdict import RANKINGS, YARDSTICKS, verdict_sentence
+from accord.errors import plural
 from accord.evaluate.intervals import format_short_interval
 from accord.runs.display import clock
 
@@ -147,14 +148,16 @@ def costs(record: dict) -> list[str]:
     cost = record["cost"]
     rows = cost["reference_rows"]
     out = [
-        f"{name}: {one['updates']} updates, {one['tokens']:,} tokens, {clock(one['seconds'])}, "
+        f"{name}: {one['updates']} updates, {plural(one['tokens'], 'token')},"
+        f" {clock(one['seconds'])}, "
         f"{one['memory_bytes'] / 1e6:,.0f} MB, learning rate {one['learning_rate']:g}"
         for name, one in cost["cells"].items()
     ]
     out += times.says(cost, clock)
     if rows["needed"]:
         out.append(
-            f"reference log-probs: {rows['computed']:,} rows computed for {rows['needed']:,} that"
+            f"reference log-probs: {plural(rows['computed'], 'row')} computed for"
+            f" {rows['needed']:,} that"
             " cells asked for"
         )
     return out

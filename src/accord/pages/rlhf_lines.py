@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from accord.evaluate.intervals import format_interval
+from accord.errors import plural
+from accord.evaluate.intervals import format_short_interval
 from accord.runs.display import clock
 
 WIDTH = 26
-
-
-def estimate(found: dict | None) -> str:
-    """Format an estimate with its interval: 0.712 (0.650–0.769)."""
-    if found is None:
-        return "–"
-    digits = 3 if abs(found["value"]) < 10 else 1
-    return format_interval(found, digits, "–")
 
 
 def rounds_lines(record: dict) -> list[str]:
@@ -42,17 +35,19 @@ def rounds_lines(record: dict) -> list[str]:
         )
         out.append(
             f"{name:<10}"
-            + "".join(f"{estimate(column):<{WIDTH}}" for column in columns)
+            + "".join(f"{format_short_interval(column):<{WIDTH}}" for column in columns)
             + f"{held['ended']:>5.0%} {counts}"
         )
     first = record["rounds"][0]["held_out"]
     out.append(
-        f"95 % intervals over {first['kl']['prompts']:,} held-out prompts with {first['answers']:,}"
-        " answers, the same for all; whole prompts are resampled. One seed: nothing is known of"
+        f"95 % intervals over {first['kl']['prompts']:,} held-out prompts with"
+        f" {plural(first['answers'], 'answer')}, the same for all; whole prompts are resampled."
+        " One seed: nothing is known of"
         " what another would give."
     )
     missing = sum(one["held_out"]["without_reward"] for one in record["rounds"])
-    out += [f"! {missing:,} answers have no reward, and are in no mean"] if missing else []
+    if missing:
+        out.append(f"! {plural(missing, 'answer has', 'answers have')} no reward: in no mean")
     spent = sum(one.get("seconds", 0.0) for one in record["rounds"])
     killed = sum(one.get("killed", 0) for one in record["rounds"])
     unknown = f"; {killed} stages were killed outright, whose time is not known" if killed else ""
@@ -75,11 +70,15 @@ def _policies(record: dict) -> list[str]:
     names = list(next(iter(record["table"].values())))
     out = [f"{'':<14}" + "".join(f"{HEADS[name]:<{WIDTH}}" for name in names)]
     for model, row in record["table"].items():
-        out.append(f"{model:<14}" + "".join(f"{estimate(row[name]):<{WIDTH}}" for name in names))
+        out.append(
+            f"{model:<14}"
+            + "".join(f"{format_short_interval(row[name]):<{WIDTH}}" for name in names)
+        )
     if record["rlhf_minus_dpo"] is not None:
         row = record["rlhf_minus_dpo"]
         out.append(
-            f"{'ppo - dpo':<14}" + "".join(f"{estimate(row[name]):<{WIDTH}}" for name in names)
+            f"{'ppo - dpo':<14}"
+            + "".join(f"{format_short_interval(row[name]):<{WIDTH}}" for name in names)
         )
     seeds = len(record["seeds"])
     about = (
@@ -107,8 +106,8 @@ def _reward_model(record: dict) -> list[str]:
         if one["hacking"] is not None:
             hacking = one["hacking"]
             gains = (
-                f"learned {estimate(hacking['reward_gained'])}, gold"
-                f" {estimate(hacking['gold_gained'])}"
+                f"learned {format_short_interval(hacking['reward_gained'])}, gold"
+                f" {format_short_interval(hacking['gold_gained'])}"
             )
             out.append(
                 f"seed {one['seed']}: from the first to the last evaluation {gains}:"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from accord.errors import plural
 from accord.evaluate.intervals import bounded_mean
 from accord.pages.curves import side_by_side
 from accord.pages.tables import Row, margins_of, summary, tie_width_of
@@ -84,11 +85,11 @@ def said_apart(runs: Sequence[Recorded]) -> list[str]:
 
 def _about(run: Recorded) -> str:
     file, _ = digests(run, "held_out")
-    if run.config.data.held_out is None:
+    if (held_out := run.config.held_out_file) is None:
         return "no held-out rows"
     rows = run.config.evaluate.rows
-    part = "" if rows is None else f", {rows:,} rows drawn by seed {run.config.train.seed}"
-    return f"{run.config.data.held_out.rsplit('/', 1)[-1]}, sha256 {file[:12]}{part}"
+    part = "" if rows is None else f", {plural(rows, 'row')} drawn by seed {run.config.train.seed}"
+    return f"{held_out.rsplit('/', 1)[-1]}, sha256 {file[:12]}{part}"
 
 
 def paired(runs: Sequence[Recorded]) -> list[Row]:

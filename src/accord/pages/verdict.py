@@ -28,9 +28,10 @@ def what_was_learned(run: Recorded) -> str:
         run.at(run.measured, "diag/eval_accuracy_low"),
         run.at(run.measured, "diag/eval_accuracy_high"),
     )
-    since = f" (from {before:.3f})" if before is not None else ""
+    since = f", {before:.3f} before training" if before is not None else ""
+    shown = format_interval({"value": now, "low": low, "high": high})
     if low is None or high is None:
-        return f"{what}: held-out accuracy {now:.3f}{since}; no interval of it is known."
+        return f"{what}: held-out accuracy {shown}{since}."
     sure = (
         "better than chance"
         if low > 0.5
@@ -43,10 +44,7 @@ def what_was_learned(run: Recorded) -> str:
         if run.measured == run.ended
         else f" at step {run.measured}, the last that was evaluated of {run.ended}"
     )
-    return (
-        f"{what}: held-out accuracy {now:.3f}{since}{when}, 95 % interval {low:.3f} to {high:.3f}:"
-        f" {sure}."
-    )
+    return f"{what}: held-out accuracy {shown}{when}{since}: {sure}."
 
 
 def what_was_rewarded(run: Recorded) -> str:
@@ -64,7 +62,7 @@ def what_was_rewarded(run: Recorded) -> str:
         if first is not None and last is not None
         else ""
     )
-    return f"held-out reward {now:.3f} (from {before:.3f}){_changed(run)}.{said}"
+    return f"held-out reward {now:.3f}, {before:.3f} before training{_changed(run)}.{said}"
 
 
 def _changed(run: Recorded) -> str:
@@ -79,7 +77,7 @@ def _changed(run: Recorded) -> str:
     sure = (
         "it rose" if gain["low"] > 0 else "it fell" if gain["high"] < 0 else "no change is certain"
     )
-    return f", on the same prompts {format_interval(gain)} more, 95 % interval: {sure}"
+    return f"; on the same prompts {format_interval(gain)} more: {sure}"
 
 
 def cost(run: Recorded) -> str:
@@ -114,6 +112,8 @@ def lengths_in_words(
       limit: tokens at which answers are cut.
     """
     (tokens, ended), (then, then_ended) = now, before
+    if _all_cut(ended) and _all_cut(then_ended):
+        return f"are {_length(tokens, ended, limit)}, as before"
     was = f", {_length(then, then_ended, limit)} before" if then is not None else ""
     return f"{'are' if _all_cut(ended) else 'have'} {_length(tokens, ended, limit)}{was}"
 

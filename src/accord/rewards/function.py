@@ -24,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
+from accord.errors import plural
 from accord.rewards.reward import Conversation, Rewards, prompt_text
 from accord.types import UsageError
 
@@ -151,7 +152,7 @@ class Function:
                 f"{len(values):,}" if len(values) < len(answers) else f"more than {len(answers):,}"
             )
             self.says.setdefault(
-                "wrong number of values", f"{given} values for {len(answers):,} answers"
+                "wrong number of values", f"{given} values for {plural(len(answers), 'answer')}"
             )
             raise _Failed("wrong number of values")
         return values

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from accord.environment.installing import install_line
 from accord.rewards.judges.asking import Failed, NoReply
 from accord.rewards.judges.grading import RUBRIC, Grading
 from accord.rewards.reward import Conversation, Rewards, prompt_text
@@ -97,7 +98,7 @@ class JudgeReward:
             from accord.rewards.judges.endpoint import Endpoint, Settings, Wanted
         except ImportError as error:
             raise UsageError(
-                f"The reward 'judge' needs {error.name}: pip install 'accord[judge]'."
+                f"The reward 'judge' needs {error.name}: {install_line('accord[judge]')}"
             ) from error
         settings = Settings(
             url,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from accord.environment.installing import install_line
 from accord.types import UsageError
 
 
@@ -24,7 +25,7 @@ def compound(texts: Iterable[str]) -> list[float]:
     except ImportError as error:
         raise UsageError(
             "Scoring sentiment needs the package vaderSentiment, which is not installed.\n"
-            "Install it with: pip install vaderSentiment"
+            f"Install it with: {install_line('vaderSentiment')}"
         ) from error
     analyzer = SentimentIntensityAnalyzer()
     return [analyzer.polarity_scores(text)["compound"] for text in texts]

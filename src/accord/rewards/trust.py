@@ -60,8 +60,8 @@ def require_trust(folder: str, allow_weak: bool) -> Trust:
     low, high = _number(line.get(LOW)), _number(line.get(HIGH))
     of = f"at step {line['step']:,} of {run}"
     known = low is not None and high is not None
-    between = f"95 % interval {low:.3f} to {high:.3f}" if known else "interval not recorded"
-    says = f"held-out accuracy {line[ACCURACY]:.3f}, {between}, {of}"
+    between = f"{low:.3f} to {high:.3f}" if known else "interval not recorded"
+    says = f"held-out accuracy {line[ACCURACY]:.3f} ({between}) {of}"
     if trained := _trained_on(run):
         says += f"; that accuracy was measured on rows that were trained on: {trained}"
     if low is None or high is None:

@@ -14,6 +14,7 @@ from accord.data.rows import reading_record
 from accord.data.sample_prompts import PromptRow
 from accord.data.templates import Template
 from accord.data.token_digest import prompts_digest
+from accord.errors import plural
 from accord.runs.display import Display
 from accord.types import Finding, Tree
 
@@ -107,7 +108,8 @@ def prompt_findings(config: Config, train: PromptSet, held_out: PromptSet | None
 def _account(side: PromptSet, name: str, most: float) -> Finding:
     ledger, left = side.dataset.ledger, side.asked.left_out.total()
     says = (
-        f"{name}: {ledger.rows:,} rows with {len(side) + left:,} different prompts = {len(side):,}"
+        f"{name}: {plural(ledger.rows, 'row')} with {len(side) + left:,} different prompts ="
+        f" {len(side):,}"
         f" used + {left:,} left out"
     )
     if left:
@@ -119,7 +121,7 @@ def _account(side: PromptSet, name: str, most: float) -> Finding:
             + ")"
         )
     if ledger.rejected:
-        says += f"; {len(ledger.rejected):,} rows without a prompt"
+        says += f"; {plural(len(ledger.rejected), 'row')} without a prompt"
     # A prompt that the template changes, or that holds a special token, is as lost as a broken row.
     share = max(ledger.rejected_share, side.asked.unfit / max(1, len(side) + left))
     refused = share > most

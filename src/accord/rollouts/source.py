@@ -24,6 +24,7 @@ from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import within_memory
 from accord.engine.step import UpdateContext
 from accord.environment.digests import text_digest
+from accord.errors import plural
 from accord.forward.shares import shares
 from accord.models import fingerprint
 from accord.objectives import BoundObjective
@@ -166,7 +167,7 @@ class RolloutSource:
 
     def describe(self, rows: str) -> str:
         answers = self.config.rollout_settings.num_generations
-        return f"{self.size:,} prompts, {answers} answers each"
+        return f"{plural(self.size, 'prompt')}, {answers} answers each"
 
     def origin(self, tree: Tree) -> str:
         return self.prompts.origin(tree)
@@ -268,7 +269,7 @@ class RolloutSource:
 
     def _sampled(self, numbers: Sequence[int], number: int, attempt: int) -> list[Answer]:
         settings, seed = self.config.rollout_settings, self.config.train.seed
-        self.display.doing(f"drawing {len(numbers) * settings.num_generations:,} answers")
+        self.display.doing(f"drawing {plural(len(numbers) * settings.num_generations, 'answer')}")
         return self.draw(
             self.prompts,
             numbers,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from accord.environment import faults
+from accord.environment.wrapping import fit, wrap
 from accord.runs.sparks import Sparks
 from accord.types import Finding
 
@@ -46,7 +47,7 @@ class Display:
 
     def line(self, text: str) -> None:
         """Print one line that stays."""
-        print(text, file=self.stream, flush=True)
+        print(fit(text, self.stream), file=self.stream, flush=True)
 
     def phase(self, name: str, text: str) -> None:
         """Begin a phase."""
@@ -168,7 +169,8 @@ class LiveDisplay(Display):
         )
 
     def line(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        # broken here, since rich and the terminal both break commands
+        self.console.print(wrap(text, self.console.width), markup=False, soft_wrap=True)
 
     def phase(self, name: str, text: str) -> None:
         faults.note_phase(text)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accord.environment.installing import install_line
 from accord.errors import first_line, shorten
 from accord.types import UsageError
 
@@ -110,7 +111,7 @@ def load(name: str):
         return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
-            f"monitor.trackers names {name}, and it is not installed: pip install {name}."
+            f"monitor.trackers names {name}, and it is not installed: {install_line(name)}"
         ) from error
 
 

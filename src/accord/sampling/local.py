@@ -85,11 +85,11 @@ class LocalSampler:
         Raises:
           UsageError: an option out of its range, an empty prompt, or one too long for the model.
         """
-        _check(self.model, prompts, max_new_tokens, temperature, top_p)
+        check_options(self.model, prompts, max_new_tokens, temperature, top_p)
         if not prompts:
             return []
         shares = _deal(prompts, max_new_tokens, self.world)
-        pick = _picker(temperature, top_p)
+        pick = make_picker(temperature, top_p)
 
         def draw() -> dict[str, Tensor]:
             rows = shares[self.world.rank]
@@ -121,7 +121,7 @@ class LocalSampler:
         ):
             for batch in _batches(prompts, rows, max_new_tokens, self.batch_tokens):
                 noise = torch.from_numpy(
-                    np.stack([_noise(seed, first_row + row, max_new_tokens) for row in batch])
+                    np.stack([draw_noise(seed, first_row + row, max_new_tokens) for row in batch])
                 )
                 own = [answers[row] for row in batch]
                 _answer_batch(self.model, [prompts[row] for row in batch], own, noise, pick, ends)
@@ -228,7 +228,7 @@ def _batches(
         yield batch
 
 
-def _noise(seed: int, row: int, count: int) -> np.ndarray:
+def draw_noise(seed: int, row: int, count: int) -> np.ndarray:
     """Draw uniform numbers in [0, 1) for one row, one for each token that it may have."""
     return np.random.default_rng((seed, row)).random(count, dtype=np.float32)
 
@@ -299,7 +299,7 @@ def _grow(
 # ---------------------------------------------------------------- choice of a token
 
 
-def _picker(temperature: float, top_p: float):
+def make_picker(temperature: float, top_p: float):
     """Make the function that turns logits [B, V] and uniform numbers [B] into token ids [B] and
     their log-probs [B].
     """
@@ -373,9 +373,12 @@ def _among(ordered: Tensor, tokens: Tensor, uniform: Tensor, held: Tensor) -> Te
 # ---------------------------------------------------------------- checks of the arguments
 
 
-def _check(
-    model, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float, top_p: float
-) -> None:
+def check_drawing(max_new_tokens: int, temperature: float, top_p: float) -> None:
+    """Check the options of a draw, which no model is needed for.
+
+    Raises:
+      UsageError: one of them is out of its range.
+    """
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens is {max_new_tokens}; an answer has at least one token.")
     if not temperature >= 0:
@@ -384,6 +387,17 @@ def _check(
         )
     if not 0 < top_p <= 1:
         raise UsageError(f"top_p is {top_p}; it is a share of probability, above 0 and at most 1.")
+
+
+def check_options(
+    model, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float, top_p: float
+) -> None:
+    """Check the options of a draw and its prompts.
+
+    Raises:
+      UsageError: an option out of its range, an empty prompt, or one too long for the model.
+    """
+    check_drawing(max_new_tokens, temperature, top_p)
     if not all(prompts):
         raise UsageError("A prompt is empty: there is nothing to predict its first token from.")
     limit = positions_of(model)

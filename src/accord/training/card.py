@@ -7,6 +7,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from accord.errors import plural
+from accord.evaluate.intervals import format_interval
 from accord.training.prepared import PreparedRun
 
 REPORTED = (
@@ -53,20 +55,21 @@ def model_card(
             f" {_dtype(ready)}"
         ),
         (
-            f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'}, {ready.steps:,}"
-            f" updates of {ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed"
+            f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'},"
+            f" {plural(ready.steps, 'update')} of {ready.order.batch_size} rows, peak learning"
+            f" rate {ready.peak:g}, seed"
             f" {ready.config.train.seed}"
         ),
         (
             f"- **Training data**: {train['path']}, sha256 `{train['sha256'][:16]}…`,"
-            f" {train['ledger']['rows']:,} rows, {ready.source.size:,} used as"
+            f" {plural(train['ledger']['rows'], 'row')}, {ready.source.size:,} used as"
             f" {'prompts' if ready.source.draws else objective.rows}"
         ),
     ]
     if held is not None:
         lines.append(
             f"- **Held-out data**: {held['path']}, sha256 `{held['sha256'][:16]}…`,"
-            f" {ready.source.evaluated_rows():,} rows evaluated"
+            f" {plural(ready.source.evaluated_rows(), 'row')} evaluated"
         )
     lines += [
         (
@@ -110,10 +113,14 @@ def _table(before: dict, after: dict) -> list[str]:
     rows = [f"| {n} | {before.get(n, float('nan')):.4f} | {after[n]:.4f} |" for n in names]
     lines = ["| held-out | before | after |", "|---|---|---|", *rows, ""]
     if "diag/eval_accuracy_low" in after:
-        interval = (
-            f"{after['diag/eval_accuracy_low']:.3f} to {after['diag/eval_accuracy_high']:.3f}"
+        shown = format_interval(
+            {
+                "value": after["eval_rewards/accuracies"],
+                "low": after["diag/eval_accuracy_low"],
+                "high": after["diag/eval_accuracy_high"],
+            }
         )
-        lines += [f"95 % interval of the accuracy after, clustered by prompt: {interval}.", ""]
+        lines += [f"Accuracy after: {shown}, the 95 % interval clustered by prompt.", ""]
     return lines
 
 

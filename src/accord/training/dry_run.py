@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.runs.display import MARKS
 from accord.runs.folder import vars_of
 from accord.training.prepared import PreparedRun
@@ -38,7 +38,7 @@ def lines(ready: PreparedRun) -> Iterator[str]:
             yield f"    {finding.remedy}"
     yield f"\nobjective: {objective.name}; {objective.convention}"
     yield (
-        f"would make {ready.steps:,} updates of {ready.order.batch_size} {objective.rows}, "
+        f"would make {plural(ready.steps, 'update')} of {ready.order.batch_size} {objective.rows}, "
         f"peak learning rate {ready.peak:g}; nothing was trained or written"
     )
 

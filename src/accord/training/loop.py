@@ -14,6 +14,7 @@ from accord.engine.batch_source import EvaluationContext
 from accord.engine.micro_budget import RowTooLarge, within_memory
 from accord.engine.rollout_losses import summarise_sampled
 from accord.engine.step import Batch, NotFinite, accumulate, make_batch
+from accord.errors import plural
 from accord.evaluate.displacement import decompose
 from accord.evaluate.intervals import Estimate, format_interval
 from accord.evaluate.probe import KLReference
@@ -190,7 +191,7 @@ def log_samples(run: Run) -> None:
 
     The answers go into samples.jsonl, their figures into metrics.jsonl: the first rank's, for all.
     """
-    run.display.doing(f"answering {len(run.ready.sample_prompts):,} prompts")
+    run.display.doing(f"answering {plural(len(run.ready.sample_prompts), 'prompt')}")
     run.ready.world.on_first(lambda: answer_sample_prompts(run))
     run.progress.sampled = run.progress.step
 

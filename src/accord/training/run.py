@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -25,7 +26,7 @@ from accord.models.language import LanguageModel
 from accord.models.save_trial import try_saving
 from accord.runs import checkpoint, files, trained_rows
 from accord.runs.checkpoint import Checkpoint
-from accord.runs.display import MARKS, Display
+from accord.runs.display import Display
 from accord.runs.folder import RunFolder
 from accord.runs.identity import has_tokens, sums_changed
 from accord.runs.made_by import made_by
@@ -41,10 +42,13 @@ from accord.runs.ranks import (
 from accord.runs.resume_check import Candidates
 from accord.runs.signals import Stop, stop_on_signals
 from accord.training import pairs
+from accord.training.announce import announce_run, check_lines
 from accord.training.card import model_card
 from accord.training.finished import figures_at, finished
+from accord.training.last_answers import write_last_answers
 from accord.training.loop import train
 from accord.training.prepared import PreparedRun, as_it_runs
+from accord.training.setup.hold_out import cut_off, parts_exist, placed, warn_without_held_out
 from accord.training.setup.prepare import prepare
 from accord.training.state import Run
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
@@ -78,11 +82,14 @@ def start(
     config: Config,
     display: Display,
     command: Sequence[str] = (),
+    *,
+    every_check: bool = False,
     fill: Callable[[Config, Path], Config] | None = None,
 ) -> Result:
     """Train a new run.
 
     Args:
+      every_check: show a line for each check, and not only for what to look at.
       fill: puts what a caller has in memory (rows, a model) into the run's folder, and returns the
         config that names it there.
 
@@ -97,7 +104,7 @@ def start(
         with locked(folder, world), keep_warnings(_log(folder, world)):
             if fill is not None:
                 config = _filled(fill, config, folder, world)
-            return _begin(config, folder, display, stop, command, world)
+            return _begin(config, folder, display, stop, command, world, every_check)
 
 
 def _filled(
@@ -112,7 +119,9 @@ def _filled(
     return make_config(filled)
 
 
-def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
+def resume(
+    path: str, display: Display, command: Sequence[str] = (), *, every_check: bool = False
+) -> Result:
     """Continue from the newest checkpoint that verifies; bit for bit what the uninterrupted run
     would have done.
 
@@ -134,15 +143,19 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
             candidates = Candidates(folder, world)
             started = candidates.exist()
             world.agree(lambda: _require_data(config, folder))
+            if started and not parts_exist(config):
+                cut_off(config, display, world)  # the same rows: the checkpoint has their digests
             if not started:
                 display.line(f"{folder.path} has no checkpoint yet: it begins again")
-                return _begin(config, folder, display, stop, command, world)
+                return _begin(config, folder, display, stop, command, world, every_check)
             with _restartable(stop, folder, world):
                 ready = world.agree(
                     lambda: prepare(
                         config, display, stop, folder=folder, account_rows=False, world=world
                     )
                 )
+            for line in check_lines(ready.findings, every=every_check):
+                display.line(line)
             return _go_on(candidates.of(ready), ready, folder, display, stop, command)
 
 
@@ -179,14 +192,18 @@ def _begin(
     stop: Stop,
     command: Sequence[str],
     world: World,
+    every_check: bool,
 ) -> Result:
     """Run from the first step."""
-    config = _dated(config, world)
+    config = placed(_dated(config, world), folder.path)
     world.on_first(lambda: folder.begin(config, command, world.size))
+    warn_without_held_out(config, display)
     try:
         with _restartable(stop, folder, world):
+            parts = cut_off(config, display, world)
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
-            ready = replace(ready, findings=(*ready.findings, *_audit(ready, folder, world)))
+            found = (*parts, *ready.findings, *_audit(ready, folder, world))
+            ready = replace(ready, findings=found)
             ready = replace(ready, config=as_it_runs(ready))
         world.on_first(
             lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
@@ -201,7 +218,7 @@ def _begin(
     world.on_first(lambda: trained_rows.write(folder.path, hash_rows(texts())))
     world.on_first(lambda: folder.accept(ready.findings))
     display.prepared(ready.findings)
-    announce_run(ready, folder, display)
+    announce_run(ready, folder, display, every_check=every_check)
     return _finish(Run(ready, folder, display, stop), command)
 
 
@@ -348,29 +365,17 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
         raise UsageError(
             "A dry run checks the rows and the model in one process. Leave out torchrun."
         )
-    with closing(display), stop_on_signals() as stop, stop.at_once():
+    with (
+        closing(display),
+        stop_on_signals() as stop,
+        stop.at_once(),
+        TemporaryDirectory(prefix="accord-") as folder,
+    ):
+        config = placed(config, Path(folder))
+        warn_without_held_out(config, display)
+        parts = cut_off(config, display, ALONE)
         ready = prepare(config, display, stop, dry_run=True)
-        return replace(ready, findings=(*ready.findings, *_audited(ready)))
-
-
-def announce_run(ready: PreparedRun, folder: RunFolder, display: Display) -> None:
-    """Announce what is about to happen, one line each; checks on rows that found nothing are
-    counted.
-    """
-    objective = ready.learner.objective
-    quiet = [f for f in ready.findings if f.check.startswith("data.") and f.verdict == "ok"]
-    display.line(
-        f"  {MARKS['ok']} {'data':<22} {len(quiet)} checks on every row found nothing; each is in"
-        " preflight.json"
-    )
-    for finding in (f for f in ready.findings if f not in quiet):
-        display.line(f"  {MARKS[finding.verdict]} {finding.check:<22} {finding.says}")
-    display.line(f"  objective: {objective.name}; {objective.convention}")
-    display.line(
-        f"  {ready.source.describe(objective.rows)}, {ready.steps:,} updates of"
-        f" {ready.order.batch_size}"
-        f" rows, peak learning rate {ready.peak:g}; run in {folder.path}"
-    )
+        return replace(ready, findings=(*parts, *ready.findings, *_audited(ready)))
 
 
 def _finish(run: Run, command: Sequence[str]) -> Result:
@@ -407,6 +412,8 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     # a sharded pass takes every rank; scores have no tokens to show
     if not ready.world.sharded and ready.learner.objective.answers:
         pairs.write_pairs(ready, folder, ended)
+    with _restartable(run.stop, folder):
+        write_last_answers(run)
     after = figures_at(folder, ended)
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     files.write_text(staging / "README.md", card)
@@ -445,7 +452,10 @@ def _require_data(config: Config, folder: RunFolder) -> None:
     Raises:
       CheckpointError: a file that the run was trained or evaluated on is not there any more.
     """
-    for name, path in (("train", config.data.train), ("held_out", config.data.held_out)):
+    named = {"train": config.data.train, "held_out": config.data.held_out}
+    if config.data.hold_out is not None and parts_exist(config):
+        named = {}  # both parts lie in the run's folder
+    for name, path in named.items():
         if path not in (None, "-") and not is_there(path):
             raise CheckpointError(
                 f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints"

@@ -27,6 +27,7 @@ from accord import compat
 from accord.data.order import Order
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext, row_losses
+from accord.errors import plural
 from accord.forward.rounding import Bounds, allowed_mean
 from accord.forward.rows import as_rows
 from accord.models.language import LanguageModel
@@ -333,7 +334,10 @@ def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
     if [list(map(int, order.batch(index))) for index in range(whole)] != batches:
         problem = "asked twice, the order is another one: a resumed run would not see the same rows"
     elif len(set(rows)) < len(rows):
-        problem = f"{len(rows) - len(set(rows)):,} rows come more than once in an epoch"
+        problem = (
+            f"{plural(len(rows) - len(set(rows)), 'row comes', 'rows come')} more than once"
+            " in an epoch"
+        )
     elif set(rows) != set(range(len(trees))):
         problem = f"{len(set(range(len(trees))) - set(rows)):,} of {len(trees):,} rows never come"
     elif max(map(len, batches)) - min(map(len, batches)) > order.unit:
@@ -355,5 +359,6 @@ def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
     return Finding(
         "step0.order",
         "ok",
-        f"each of {len(trees):,} rows at most once an epoch, {whole:,} batches of a size",
+        f"each of {len(trees):,} rows at most once an epoch, {plural(whole, 'batch', 'batches')}"
+        " of a size",
     )

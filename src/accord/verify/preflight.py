@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from accord.engine.step import Batch, UpdateContext, denominator, row_losses, whole_batch_context
+from accord.errors import plural
 from accord.forward.layout import pack
 from accord.forward.rows import as_rows
 from accord.forward.scores import score_completions
@@ -173,7 +174,7 @@ def read(trees: Sequence[Tree]) -> Finding:
     found = zip(layout.ids[last].tolist(), layout.positions[last].tolist(), strict=True)
     right = list(found) == wanted
     says = (
-        f"{len(wanted):,} answers, each read at its last token"
+        f"{plural(len(wanted), 'answer')}, each read at its last token"
         if right
         else "an answer is read at another token than its last"
     )

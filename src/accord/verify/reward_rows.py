@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from accord.data.rows import Rows
+from accord.errors import plural
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.objectives import BoundObjective
@@ -37,7 +38,9 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
             {"at": str(examples[row].origin), "detail": f"margin = {given[row]!r:.60}"}
             for row in bad[:3]
         ]
-        says = f"{name}: {len(bad):,} rows have a margin that is no finite number"
+        says = (
+            f"{name}: {plural(len(bad), 'row has', 'rows have')} a margin that is no finite number"
+        )
         return [
             Finding(
                 "data.margin",
@@ -89,7 +92,8 @@ def padding_findings(model: LanguageModel, rows: Rows) -> list[Finding]:
     token = model.tokenizer.convert_ids_to_tokens(pad)
     if hit:
         says = (
-            f"{len(hit):,} answers end in the padding token {token!r}: whoever loads the model"
+            f"{plural(len(hit), 'answer ends', 'answers end')} in the padding token {token!r}:"
+            " whoever loads the model"
             " would read them one token early"
         )
         first = {"first": [rows.origin(t) for t in hit[:3]]}

@@ -11,6 +11,7 @@ import torch
 
 from accord.config.schema import DataConfig
 from accord.engine.step import UpdateContext
+from accord.errors import plural
 from accord.forward.choose import looks_nearby
 from accord.forward.regimes import is_long
 from accord.forward.rounding import ceiling
@@ -64,7 +65,7 @@ def _beyond(model: LanguageModel, trees: Sequence[Tree], name: str, permitted: b
         return Finding(check, "ok", says, evidence)
     says = (
         f"{count:,} of {len(lengths):,} {name} are longer than the model's {limit:,} positions (the"
-        f" longest has {longest:,} tokens)"
+        f" longest has {plural(longest, 'token')})"
     )
     remedy = _leave_out(count, len(lengths), limit)
     if has_table(model):
@@ -93,7 +94,8 @@ def _two_regimes(trees: Sequence[Tree], name: str, most: int, one_pass: bool) ->
     long = sum(is_long(*answer, most) for answer in answers)
     short, evidence = len(answers) - long, {"boundary": most, "long": long}
     both = (
-        f"{name}: {short:,} answers end within {most:,} tokens and {long:,} behind them, where"
+        f"{name}: {plural(short, 'answer ends', 'answers end')} within {most:,} tokens and"
+        f" {long:,} behind them, where"
         " longrope takes other angles"
     )
     if not (short and long):

@@ -14,6 +14,7 @@ from accord.data.roundtrip_checks import roundtrip_findings
 from accord.data.rows import Rows, reading_record
 from accord.data.templates import Template
 from accord.data.trees import findings
+from accord.errors import plural
 from accord.types import Finding
 
 
@@ -28,7 +29,8 @@ def row_findings(
     data, ledger = config.data, rows.dataset.ledger
     share = ledger.rejected_share
     says = (
-        f"{name}: {ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
+        f"{name}: {plural(ledger.rows, 'row')} = {ledger.used:,} used +"
+        f" {len(ledger.rejected):,} rejected"
     )
     if ledger.rejected:
         says += (
@@ -72,7 +74,7 @@ def _columns(rows: Rows, name: str) -> Finding:
     guessed = any(note.startswith(GUESSED) for note in ledger.notes)
     says = "; ".join(line.strip() for line in ledger.reading_lines())
     # what was cut, parsed, split or taken by a convention: a person must be able to object
-    told = [f"{count:,} rows: {note}" for note, count in ledger.notes.most_common(NOTES)]
+    told = [f"{plural(count, 'row')}: {note}" for note, count in ledger.notes.most_common(NOTES)]
     says = "; ".join([says, *told])
     return Finding(
         "data.columns",

@@ -18,6 +18,7 @@ from accord.config.schema import (
     MonitorConfig,
     TrainConfig,
 )
+from accord.errors import plural
 from accord.objectives import BoundObjective
 from accord.types import Finding
 
@@ -300,7 +301,7 @@ def _intervals(config: Config, run: Planned) -> Iterator[Said]:
     )
     for path, every, usual, effect in chosen:
         if every > run.steps and every != usual:
-            says = f"{path} = {every:,}, and the run has {run.steps:,} steps: {effect}"
+            says = f"{path} = {every:,}, and the run has {plural(run.steps, 'step')}: {effect}"
             remedy = f"--set {path}={max(1, run.steps // 4)}"
             yield path.replace(".", "_"), "note", says, remedy
 

@@ -179,7 +179,7 @@ def test_silence_is_a_timeout(tmp_path):
 
 
 def test_nobody_there_or_nobody_willing(tmp_path):
-    with pytest.raises(UsageError, match="no usable verdict on 1 contests: 2 × no connection"):
+    with pytest.raises(UsageError, match="no usable verdict on 1 contest: 2 × no connection"):
         judge("http://127.0.0.1:9/v1", tmp_path, attempts=1)([LONG])
     with (
         serving(lambda body, headers: (401, {})) as url,

@@ -24,7 +24,8 @@ from accord.auditing.checks.integrity import places
 from accord.auditing.checks.parts import heaviest
 from accord.auditing.findings import AuditFinding, out_of
 from accord.auditing.likeness import READ, Likeness, terms
-from accord.auditing.scan import Scan, prompt_text
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 
 FEWEST = 30  # rows, and two thirds as many prompts

@@ -13,9 +13,11 @@ from accord.auditing.checks.probes import Probes
 from accord.auditing.checks.shortcuts import as_dict
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.measure import COLUMN
-from accord.auditing.scan import Scan, prompt_text
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.auditing.verdict import size_word
+from accord.errors import plural
 
 TOPICS = 20
 CLUSTERED = 4_000  # prompts that are sorted into topics
@@ -52,7 +54,8 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
         noise = (after.high - after.low) / 4  # a standard error, roughly; the two share their rows
         grows = "still grows: more data would help" if gain > noise else "is flat between them"
         says += (
-            f"; a linear probe reaches {before.value:.3f} from {half:,} rows and {after.value:.3f}"
+            f"; a linear probe reaches {before.value:.3f} from {plural(half, 'row')} and"
+            f" {after.value:.3f}"
             f" from {whole:,}, and {grows}"
         )
         evidence |= {
@@ -101,7 +104,8 @@ def topics(scan: Scan, seed: int = 0) -> AuditFinding | None:
     return AuditFinding(
         "diversity.topics",
         verdict,
-        f"{effective:.1f} effective topics of {TOPICS} ({len(texts):,} prompts, k-means on words);"
+        f"{effective:.1f} effective topics of {TOPICS} ({plural(len(texts), 'prompt')}, k-means"
+        " on words);"
         f" the largest holds {percent(largest)}",
         {"effective": effective, "largest": largest, "topics": named, "prompts": len(texts)},
         "add prompts of the kind that the model will meet" if verdict != "ok" else "",

@@ -25,8 +25,9 @@ from accord.auditing.checks.parts import SURE, divergence, groupings, heaviest, 
 from accord.auditing.checks.probes import Probes, word_table
 from accord.auditing.cleansed import cleanse
 from accord.auditing.findings import AuditFinding, percent
-from accord.auditing.scan import Scan, prompt_text
-from accord.errors import printable, shorten
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import Scan
+from accord.errors import plural, printable, shorten
 from accord.evaluate.auc import auc
 from accord.evaluate.intervals import Estimate, accuracy, effective_rows
 
@@ -276,7 +277,7 @@ def _finding(scan: Scan, found: _Found, seed: int) -> AuditFinding:
         "warning" if alike else "note",
         f"a classifier of words fitted on the rest{sampled} is right in"
         f" {percent(found.inside.value)} ({percent(found.inside.low)} to"
-        f" {percent(found.inside.high)}) of {found.says}, {len(rows):,} rows, and in"
+        f" {percent(found.inside.high)}) of {found.says}, {plural(len(rows), 'row')}, and in"
         f" {percent(found.outside.value)} of the others: {reading}",
         {
             "inside": found.inside.as_dict(),

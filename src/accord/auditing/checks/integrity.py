@@ -16,6 +16,7 @@ from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.data.read import GUESSED, Reading, reading_test
 from accord.data.refusals import remedies
+from accord.errors import plural
 
 SHOWN = 5  # rows named with a finding
 TELLING_ANSWER = 80  # characters of each answer, under which many questions have the same
@@ -45,7 +46,9 @@ def ledger_finding(scan: Scan) -> AuditFinding:
     verdict = grade(share, limit("rejected"), limit("rejected_unfit"))
     first = [ledger.places(reason, 1)[0] for reason in ledger.reasons][:SHOWN]
     shown = tuple(Place(str(p.origin), f"{p.reason}: {p.says}", excerpt=p.excerpt) for p in first)
-    says = f"{ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
+    says = (
+        f"{plural(ledger.rows, 'row')} = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
+    )
     if ledger.rejected:
         says += ": " + "; ".join(f"{n:,} {reason}" for reason, n in ledger.reasons.most_common(5))
     return AuditFinding(
@@ -78,7 +81,7 @@ def column_finding(scan: Scan) -> AuditFinding | None:
     lines = [line.strip() for line in scan.ledger.reading_lines()]
     guessed = [note for note in scan.ledger.notes if note.startswith(GUESSED)]
     told = dict(scan.ledger.notes.most_common(NOTES)) | {n: scan.ledger.notes[n] for n in guessed}
-    lines += [f"{count:,} rows: {note}" for note, count in told.items()]
+    lines += [f"{plural(count, 'row')}: {note}" for note, count in told.items()]
     record = {"columns": account.as_dict(), "message_keys": account.keys_as_dict()}
     lost = [*account.content, *account.content_keys]
     named = [name for table in record.values() for name in table["unread"]]
@@ -109,7 +112,7 @@ def kind_finding(scan: Scan) -> AuditFinding:
     """Count rows of another kind than most."""
     total = len(scan) + scan.others
     says = f"{len(scan):,} {scan.noun}" + (
-        f", and {scan.others:,} rows of another kind, passed by" if scan.others else ""
+        f", and {plural(scan.others, 'row')} of another kind, passed by" if scan.others else ""
     )
     return AuditFinding(
         "integrity.kind",
@@ -361,7 +364,8 @@ def repeated_prompts(scan: Scan) -> AuditFinding:
         else "ok"
     )
     says = (
-        f"{len(prompts):,} prompts in {len(scan):,} {scan.noun}; the commonest has {largest:,}; "
+        f"{plural(len(prompts), 'prompt')} in {len(scan):,} {scan.noun}; the commonest has"
+        f" {largest:,}; "
         f"worth {effective:,.0f} prompts that come once (Kish)"
     )
     return AuditFinding(
@@ -397,7 +401,10 @@ def repeated_prompts(scan: Scan) -> AuditFinding:
         places=places(
             scan,
             first[order],
-            lambda row: f"{int(sizes[prompts == scan.questions[row]][0]):,} rows have this prompt",
+            lambda row: (
+                f"{plural(int(sizes[prompts == scan.questions[row]][0]), 'row has', 'rows have')}"
+                " this prompt"
+            ),
         ),
     )
 
@@ -411,7 +418,8 @@ def near_prompts(scan: Scan) -> AuditFinding:
     return AuditFinding(
         "diversity.near_prompts",
         "note" if share >= limit("near_prompts_note") else "ok",
-        f"{exact:,} prompts fall into {clusters:,} clusters of near copies ({percent(share)} are a"
+        f"{plural(exact, 'prompt falls', 'prompts fall')} into {plural(clusters, 'cluster')} of"
+        f" near copies ({percent(share)} are a"
         " near copy of another)",
         {"prompts": exact, "clusters": clusters, "share": share},
         "split by cluster, as accord split does" if share >= limit("near_prompts") else "",

@@ -19,7 +19,7 @@ from accord.auditing.columns import SCORES
 from accord.auditing.findings import AuditFinding, grade, out_of, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.evaluate.intervals import Estimate, clopper_pearson
 
 # scales of judges; the smallest that holds all scores is used, else their range
@@ -229,8 +229,8 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
     name = _score_name(scan)
     says = (
         f"{f'column {name!r}: ' if name else ''}in"
-        f" {out_of(len(against), n, 'pairs with different scores')}, 95 % interval"
-        f" {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
+        f" {out_of(len(against), n, 'pairs with different scores')}"
+        f" ({percent(share.low)} to {percent(share.high)}) the rejected answer has the higher score"
     )
     if part is not None:
         says += (
@@ -398,7 +398,8 @@ def votes(scan: Scan) -> AuditFinding | None:
     return AuditFinding(
         "labels.votes",
         verdict,
-        f"{percent(dissent)} of votes are against the label; {len(against):,} labels go against the"
+        f"{percent(dissent)} of votes are against the label;"
+        f" {plural(len(against), 'label goes', 'labels go')} against the"
         f" majority, {len(even):,} split evenly",
         {"dissent": dissent, "against": len(against), "even": len(even), "n": len(rows)},
         (

@@ -19,6 +19,7 @@ from accord.auditing.otherwise import ask_otherwise
 from accord.auditing.prompts import hashes, near_links, prompt_arrays
 from accord.auditing.scan import BLOCK, Scan
 from accord.auditing.thresholds import limit
+from accord.errors import plural
 from accord.evaluate.intervals import Estimate, clopper_pearson
 from accord.types import Example
 
@@ -324,7 +325,8 @@ def _reversed(scan: Scan, held_out: Scan) -> AuditFinding | None:
     return AuditFinding(
         "labels.second_labelling",
         verdict,
-        f"{n:,} comparisons stand in both files; the two disagree on {len(against):,}"
+        f"{plural(n, 'comparison stands', 'comparisons stand')} in both files; the two disagree"
+        f" on {len(against):,}"
         f" ({percent(share.value)}, {percent(share.low)} to {percent(share.high)})",
         {"estimate": as_dict(share)},
         "settle them before training on either" if len(against) else "",

@@ -20,7 +20,7 @@ from accord.auditing.checks.parts import INSIDE, OUTSIDE, Part, groupings, turne
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 from accord.evaluate.auc import auc, auc_estimate
 from accord.evaluate.intervals import Estimate, bounded_mean
 
@@ -171,7 +171,8 @@ def _decided(name: str, gap: np.ndarray, claims: bool, sides) -> Against:
     if sides is None:
         detail = {int(row): f"{gap[row]:g}" for row in rows[against][:5]}
         shown = (
-            f"positive in {int((~against).sum()):,} rows, negative in {int(against.sum()):,},"
+            f"positive in {plural(int((~against).sum()), 'row')}, negative in"
+            f" {int(against.sum()):,},"
             f" zero in {equal:,}"
         )
     else:
@@ -181,7 +182,8 @@ def _decided(name: str, gap: np.ndarray, claims: bool, sides) -> Against:
             for row in rows[against][:5]
         }
         shown = (
-            f"for the chosen answer in {int((~against).sum()):,} rows, for the rejected one in"
+            f"for the chosen answer in {plural(int((~against).sum()), 'row')}, for the rejected"
+            " one in"
             f" {int(against.sum()):,}, equal in {equal:,}"
         )
     return Against(name, rows, against, equal, claims, shown, detail, sides is None)
@@ -255,7 +257,7 @@ def _proxy(scan: Scan, each: Against, share: Estimate) -> AuditFinding | None:
         each.name,
         "note",
         f"column {_shown(each.name)} is {each.shown}: it goes with the label in all but"
-        f" {len(rows):,} rows, which may be flipped",
+        f" {plural(len(rows), 'row')}, which may be flipped",
         {"estimate": share.as_dict(), "part": None, "claims": False},
         Estimate(fewer, 0.0, fewer, share.n),
         places(scan, rows, lambda row: each.detail.get(row, "unlike the rest")),

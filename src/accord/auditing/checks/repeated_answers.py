@@ -23,9 +23,10 @@ from accord.auditing.cleansed import left_out
 from accord.auditing.findings import FEW_ROWS, AuditFinding, out_of
 from accord.auditing.likeness import READ, terms
 from accord.auditing.measure import COLUMN
-from accord.auditing.scan import Scan, prompt_text
+from accord.auditing.prompts import prompt_text
+from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
-from accord.errors import printable, shorten
+from accord.errors import plural, printable, shorten
 
 CHECK, TITLE = "integrity.repeated_answers", "One answer under many prompts"
 FEWEST = 30  # rows
@@ -316,7 +317,8 @@ def _says(scan: Scan, part: Repeated) -> str:
     answers = np.unique(column.code[hit])
     if part.kind == "several":
         return (
-            f"{counted} stand under two or more different prompts{like}: {len(answers):,} answers"
+            f"{counted} stand under two or more different prompts{like}:"
+            f" {plural(len(answers), 'answer')}"
         )
     counts = np.bincount(column.code[hit])
     common = int(counts.argmax())

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from accord.auditing.tables.ids import IdTable
 from accord.auditing.tables.marks import MarkTable
 from accord.auditing.tables.numbers import NumberTable
-from accord.auditing.tables.wrecks import WreckTable
+from accord.auditing.tables.wrecks import Look, WreckTable
+from accord.data.foreign_marks import Hit
 from accord.types import Example
 
 
@@ -23,9 +24,9 @@ class Tables:
     numbers: NumberTable = field(default_factory=NumberTable)
     ids: IdTable = field(default_factory=IdTable)
 
-    def add(self, example: Example) -> None:
-        """Add one row to every table."""
-        self.marks.add(example)
-        self.wrecks.add(example)
+    def add(self, example: Example, looks: list[Look], hits: list[Hit]) -> None:
+        """Add one row to every table, with what was found in its texts."""
+        self.marks.add(example, hits)
+        self.wrecks.add(looks)
         self.numbers.add(example)
         self.ids.add(example)

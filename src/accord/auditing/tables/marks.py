@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from accord.data.foreign_marks import KINDS, find_marks
+from accord.data.foreign_marks import KINDS, Hit, find_marks
 from accord.errors import printable, shorten
 from accord.types import Example, Labelled
 
@@ -33,14 +33,14 @@ class MarkTable:
     def of(cls, examples: Iterable[Example]) -> MarkTable:
         table = cls()
         for example in examples:
-            table.add(example)
+            table.add(example, find_marks(example))
         return table
 
-    def add(self, example: Example) -> None:
-        """Count one row."""
+    def add(self, example: Example, hits: Iterable[Hit]) -> None:
+        """Count one row and what was found in it."""
         flags = [0] * (1 + len(example.completions))
         row = len(self.flags)
-        for hit in find_marks(example):
+        for hit in hits:
             column = COLUMN[hit.side]
             flags[column] |= BITS[hit.kind]
             places = self.first.setdefault((hit.kind, column), [])

@@ -10,6 +10,7 @@ import re
 import zlib
 from array import array
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,12 +49,41 @@ CUT_MARK = re.compile(
 )
 
 
+class Look(NamedTuple):
+    """The look of one text."""
+
+    hits: tuple[tuple[str, bool, int, str], ...]  # kind, is it sure, key, piece of the text
+    characters: int
+    words: int
+    ends: int  # bits, see `edges`
+    last: int  # hash of the last word, 0 if none
+
+
+def look(example: Example) -> list[Look]:
+    """Look at the last turn of a row's prompt and at its answers."""
+    prompt = example.prompt[-1].content
+    wanted = asked_length(prompt)
+    asked = Asked("\n".join(turn.content for turn in example.prompt))
+    return [
+        _look(prompt, Asked(prompt), wanted),
+        *(_look(text, asked, wanted) for text in example.completions),
+    ]
+
+
+def _look(text: str, asked: Asked, wanted: int) -> Look:
+    bits, word = edges(text)
+    hits = tuple(
+        (name, hit.sure, hit.key, hit.shown[: 4 * SHOWN_PIECE])
+        for name, hit in find_wrecks(text, asked)
+    )
+    return Look(hits, min(len(text), 0xFFFFFFFF), len(text.split()), bits | wanted, word)
+
+
 @dataclass
 class WreckTable:
     """The wrecks among the rows added so far."""
 
     columns: int = 0  # 1 + S: the prompt, then the answers
-    wanted: int = 0  # bits of the row that is being added
     signs: array = field(default_factory=lambda: array("H"))  # [N · columns], see kinds.BITS
     characters: array = field(default_factory=lambda: array("I"))
     words: array = field(default_factory=lambda: array("I"))
@@ -69,40 +99,33 @@ class WreckTable:
     def __len__(self) -> int:
         return len(self.signs) // max(1, self.columns)
 
-    def add(self, example: Example) -> None:
-        """Count one row."""
-        if not self.columns:
-            self.columns = 1 + len(example.completions)
+    def add(self, looks: list[Look]) -> None:
+        """Count one row: the looks of its prompt and of its answers."""
+        self.columns = self.columns or len(looks)
         row = len(self)
-        prompt = example.prompt[-1].content
-        self.wanted = asked_length(prompt)
-        whole = "\n".join(turn.content for turn in example.prompt)
-        self._add(row, 0, prompt, Asked(prompt))
-        asked = Asked(whole)
-        for column, text in enumerate(example.completions, 1):
-            self._add(row, column, text, asked)
+        for column, each in enumerate(looks):
+            self._add(row, column, each)
 
-    def _add(self, row: int, column: int, text: str, asked: Asked) -> None:
+    def _add(self, row: int, column: int, found: Look) -> None:
         signs = 0
-        for name, hit in find_wrecks(text, asked):
-            if hit.sure:
+        for name, sure, key, piece in found.hits:
+            if sure:
                 signs |= BITS[name]
                 places = self.first.setdefault((name, column), [])
             else:
                 number = NUMBERS[name]
-                self.weak.extend((row * self.columns + column, number, hit.key))
-                form = (number, column, hit.key)
+                self.weak.extend((row * self.columns + column, number, key))
+                form = (number, column, key)
                 if form not in self.forms and len(self.forms) >= FORMS:
                     continue
                 places = self.forms.setdefault(form, [])
             if len(places) < SHOWN:
-                places.append((row, shown(hit.shown)))
+                places.append((row, shown(piece)))
         self.signs.append(signs)
-        self.characters.append(min(len(text), 0xFFFFFFFF))
-        self.words.append(len(text.split()))
-        bits, word = edges(text)
-        self.ends.append(bits | self.wanted)
-        self.last.append(word)
+        self.characters.append(found.characters)
+        self.words.append(found.words)
+        self.ends.append(found.ends)
+        self.last.append(found.last)
 
     def shaped(self, values: array) -> np.ndarray:
         """Return a column of numbers as [N, columns]."""

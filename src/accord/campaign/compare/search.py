@@ -30,6 +30,7 @@ from accord.campaign.compare.measure import ModelMeasurer, Questions
 from accord.campaign.compare.shared_data import SharedData
 from accord.campaign.compare.verdict import pair_scores
 from accord.config.schema import Config, parse_assignment
+from accord.environment.installing import install_line
 from accord.objectives.configured import resolve_objective
 from accord.runs.display import Display
 from accord.runs.files import write_json
@@ -286,7 +287,7 @@ def _optuna():
         import optuna
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"--search optuna needs {error.name}: pip install 'accord[optuna]'."
+            f"--search optuna needs {error.name}: {install_line('accord[optuna]')}"
         ) from error
     return optuna
 

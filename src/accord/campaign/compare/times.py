@@ -20,6 +20,7 @@ from pathlib import Path
 
 from accord.campaign.compare.cells import LOG
 from accord.campaign.log import append_entry, logged, stopwatch
+from accord.errors import plural
 
 BEGAN, ENDED, PREPARED = "session", "process", "prepared"
 
@@ -134,7 +135,8 @@ def says(cost: Mapping, clock) -> list[str]:
     single = cost["single_runs"]
     apart, rows = single["seconds_without_cache"], single["reference_rows_more"]
     more = (
-        f"; {clock(apart)} without a cache that they share, which spares {rows:,} rows of the"
+        f"; {clock(apart)} without a cache that they share, which spares {plural(rows, 'row')} of"
+        " the"
         " reference pass"
         if rows and apart
         else ""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.config.build import build
+from accord.config.recipe_paths import resolve_paths
 from accord.config.schema import Config, load_recipe, parse_assignment
 from accord.objectives import POLICY_OBJECTIVES
 from accord.objectives.configured import resolve_objective
@@ -68,8 +69,11 @@ class Recipe:
           UsageError: unreadable, or a section where it does not belong.
         """
         raw = load_recipe(recipe)
-        for assignment in assignments:
-            _put(raw, *parse_assignment(assignment))
+        later = [parse_assignment(assignment) for assignment in assignments]
+        given = {".".join(path) for path, _ in later}
+        resolve_paths(raw, recipe, given=given, parts=PHASES)
+        for path, value in later:
+            _put(raw, path, value)
         own = {phase: raw.pop(phase, None) or {} for phase in PHASES}
         if wrong := next(
             (phase for phase, section in own.items() if not isinstance(section, dict)), None

@@ -102,7 +102,7 @@ def _verdict(reward: dict, gold: dict, since: dict | None, best: int) -> dict:
     if rose(reward) and since is not None and fell(since):
         by = (
             f"the gold one has fallen since step {best}, by {-since['value']:.3f}"
-            f" ({-since['high']:.3f}–{-since['low']:.3f})"
+            f" ({-since['high']:.3f} to {-since['low']:.3f})"
         )
         return {
             "verdict": "hacked",

@@ -32,6 +32,7 @@ from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
 from accord.data.order import draw_rows
 from accord.data.prompts import Questions as Prompts
 from accord.data.prompts import read_prompts
+from accord.errors import plural
 from accord.evaluate.probe import KLReference
 from accord.rewards.load import load_rewards, permitted_weak
 from accord.rollouts.pairing import Pairing
@@ -161,7 +162,7 @@ class Rounds:
             about=self._about(number),
         )
         for reason, count in done["left_out"].items():
-            self.desk.say(f"! round {number}: {count:,} prompts left out: {reason}")
+            self.desk.say(f"! round {number}: {plural(count, 'prompt')} left out: {reason}")
 
     def _say_cut(self, number: int) -> None:
         """Warn about answers that the limit cut: they are trained on without an end token."""

@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 import httpx
 
 from accord.environment.digests import text_digest
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.rewards.judges.asking import (
     CUT,
     NOT_ASKED,
@@ -395,7 +395,7 @@ class EndpointJudge(Endpoint):
             said = "; ".join(f"{count:,} × {reason}" for reason, count in failures.most_common(3))
             example = f'\nIt replied: "{unread[0]}". Expected {EXPECTED}.' if unread else ""
             raise UsageError(
-                f"The judge {self.name} gave no usable verdict on {len(first):,} contests:"
+                f"The judge {self.name} gave no usable verdict on {plural(len(first), 'contest')}:"
                 f" {said}.{example}"
             )
         decided = [(a, b) for a, b in both if Verdict.TIE not in (a, b)]

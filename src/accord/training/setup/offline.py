@@ -52,6 +52,7 @@ from accord.training.setup.common import (
     settings_of,
     suggested_rate,
 )
+from accord.training.setup.hold_out import cut_record
 from accord.training.setup.references import (
     cached_reference,
     choose_reference,
@@ -180,14 +181,14 @@ def _read(
     margins; write the account of the rows into `folder`, if given.
     """
     template = template_of(config, model.tokenizer, model.stop_ids)
-    rows = load_rows(config, config.data.train, objective.rows, template, display)
+    rows = load_rows(config, config.train_file, objective.rows, template, display)
     held_out_rows = load_held_out(config, objective, template, display)
     # before the account, whose digest of the trees covers their margins
     margins = take_margins(rows, objective, "training rows")
     if held_out_rows is not None:
         margins += take_margins(held_out_rows, objective, "held-out rows")
     if folder is not None:
-        write_account(folder, rows, held_out_rows)
+        write_account(folder, config, rows, held_out_rows)
     return template, rows, held_out_rows, margins
 
 
@@ -301,12 +302,13 @@ def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
         )
 
 
-def write_account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
+def write_account(folder: RunFolder, config: Config, rows: Rows, held_out: Rows | None) -> None:
     """Write data.json and rejected.jsonl: the rows that came in, those used, and every row that was
     not.
     """
     sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
-    folder.write_data({name: side.record() for name, side in sides.items()})
+    records = {name: side.record() for name, side in sides.items()}
+    folder.write_data(records | cut_record(config))
     folder.write_rejected(
         [
             r

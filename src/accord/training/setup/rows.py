@@ -12,6 +12,7 @@ from accord.data.roundtrip_checks import markers
 from accord.data.rows import Rows
 from accord.data.templates import Template
 from accord.data.trees import CHANGES, Limits, change_remedy, encode
+from accord.errors import plural
 from accord.evaluate.held_out import HeldOut
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
@@ -61,7 +62,7 @@ def load_rows(
         if reason.startswith(CHANGES):
             hint = f"\n  what to do: {change_remedy(reason, template)}{hint}"
         raise DataError(
-            f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at"
+            f"{path}: no row is usable. {plural(count, 'row')}: {reason} ({first.says}; first at"
             f" {first.origin}).{hint}"
         )
     return Rows(dataset, encoding)
@@ -74,7 +75,7 @@ def load_held_out(
 
     Pairs stay pairs for an objective of labels, since accuracy is a statement about pairs.
     """
-    path = config.data.held_out
+    path = config.held_out_file
     if path is None:
         return None
     rows = load_rows(config, path, objective.rows, template, display)
