@@ -144,7 +144,8 @@ def train(
         "train",
     )
     display = display_for(verbose, progress)
-    return Result.of(start(config, display, COMMAND, filler(model, tokenizer, data, held_out)))
+    fill = filler(model, tokenizer, data, held_out)
+    return Result.of(start(config, display, COMMAND, fill=fill))
 
 
 @public
