@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from accord.api.warned import say_nothing, warn_of_check, warn_of_flag
+from accord.api.words import in_python
 from accord.environment import faults
 from accord.runs.display import Display, SilentDisplay, clock, number
 from accord.types import Finding
@@ -37,8 +38,9 @@ def sayer(verbose: bool):
 
 
 def _print(text: str) -> None:
-    say_nothing(text)  # a warning is one here, too
-    print(text, file=sys.stderr, flush=True)
+    if text.lstrip().startswith("! "):
+        return say_nothing(text)  # a warning is one here, too
+    print(in_python(text), file=sys.stderr, flush=True)
 
 
 class WarningDisplay(Display):
@@ -52,7 +54,8 @@ class WarningDisplay(Display):
         # the lines of findings come as records as well: `flagged` and `prepared`
         if text.startswith("! "):
             say_nothing(text)
-        self.inner.line(text)
+        else:
+            self.inner.line(in_python(text))
 
     def phase(self, name: str, text: str) -> None:
         self.inner.phase(name, text)
@@ -79,7 +82,8 @@ class WarningDisplay(Display):
     def flagged(self, step: int, finding: Finding) -> None:
         if finding.verdict in ("warning", "refused"):
             warn_of_flag(finding, step)
-        self.inner.flagged(step, finding)
+        else:
+            self.inner.flagged(step, finding)
 
     def close(self) -> None:
         self.inner.close()

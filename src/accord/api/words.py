@@ -39,13 +39,13 @@ FUNCTIONS: dict[str, tuple[str, int | None]] = {
 # Flags whose keyword is their name with underscores.
 PLAIN_FLAGS = frozenset(
     (
-        "adapter against allow balance-length batch-size beta checkpoint columns data drop dry- "
-        "run dtype epochs fix format held-out hold-out ignore-columns judge judge-max-tokens "
-        "judge-model judge-set judge-timeout k keep kl-budget learning-rate limit margin max- "
-        "new-tokens max-per-prompt mend merge method methods min-chosen-score model model-rows "
-        "near-tie on-flag output page perplexity policy prompt prompts recipe reference reward "
-        "rows sample sample-tokens samples scorer scorer-set search seed seeds set share steps "
-        "temperature template to top-p trials"
+        "adapter against allow balance-length batch-size beta checkpoint columns data drop "
+        "dry-run dtype epochs fix format held-out hold-out ignore-columns judge "
+        "judge-max-tokens judge-model judge-set judge-timeout k keep kl-budget learning-rate "
+        "limit margin max-new-tokens max-per-prompt mend merge method methods min-chosen-score "
+        "model model-rows near-tie on-flag output page perplexity policy prompt prompts recipe "
+        "reference reward rows sample sample-tokens samples scorer scorer-set search seed seeds "
+        "set share steps temperature template to top-p trials"
     ).split()
 )
 RENAMED_FLAGS = {"for": "harness"}  # `for` is a word of Python's own
