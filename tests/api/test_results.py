@@ -103,3 +103,49 @@ def test_a_warning_is_shown_each_time():
         for _ in range(2):
             say_nothing("! the same words")
     assert len(raised) == 2 and raised[0].filename == __file__
+
+
+def test_a_comparison_keeps_rows_in_memory_beside_its_output(tmp_path):
+    from accord.api import comparing
+
+    output = tmp_path / "comparison"
+    config = comparing._base(
+        None, pair_rows(3), None, output, {"steps": 2, "beta": 0.3}, comparing.compare
+    )
+    assert config.data.train == str(tmp_path / "comparison-rows/train.jsonl")
+    assert len((tmp_path / "comparison-rows/train.jsonl").read_text().splitlines()) == 3
+    assert config.objective["beta"] == 0.3 and config.train.steps == 2 and not output.exists()
+    with pytest.raises(
+        accord.AccordError, match="compare does not know the keyword 'sampels'.*samples"
+    ):
+        accord.compare(methods="dpo,ipo", data=pair_rows(3), output=output, sampels=2)
+    with pytest.raises(accord.AccordError, match="loads it anew for each cell"):
+        accord.compare(methods="dpo,ipo", data=pair_rows(3), output=output, model=object())
+
+
+@pytest.mark.parametrize(
+    "values, typed",
+    [
+        ([0.05, 0.1], "0.05,0.1"),
+        ("log:0.01..1", "log:0.01..1"),
+        (["cosine", "linear"], "cosine,linear"),
+        ([True, None], "true,null"),
+        (3, "3"),
+    ],
+)
+def test_values_of_a_sweep_are_those_of_the_command(values, typed):
+    from accord.api.comparing import _values
+
+    assert _values(values) == typed
+
+
+def test_a_recipe_reads_its_own_paths(tmp_path, monkeypatch):
+    """Relative to the recipe's folder from Python too, as on the command line."""
+    from accord.api.training import config_of
+
+    (tmp_path / "recipe.yaml").write_text("data: {train: pairs.jsonl}\nobjective: ipo\n")
+    (tmp_path / "pairs.jsonl").touch()
+    monkeypatch.chdir("/")
+    config = config_of(tmp_path / "recipe.yaml", {"normalize": "sequence_sum"}, "train")
+    assert config.data.train == str(tmp_path / "pairs.jsonl")
+    assert config.objective == {"name": "ipo", "normalize": "sequence_sum"}
