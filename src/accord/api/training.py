@@ -145,7 +145,7 @@ def train(
     )
     display = display_for(verbose, progress)
     fill = filler(model, tokenizer, data, held_out)
-    return Result.of(start(config, display, COMMAND, every_check=verbose, fill=fill))
+    return Result.of(start(config, display, COMMAND, fill=fill))
 
 
 @public
@@ -186,7 +186,7 @@ def resume(run: Path, *, verbose: bool = False, progress: bool | None = None) ->
     Raises:
       accord.errors.AccordError: of the class of its cause; it says what to change.
     """
-    return Result.of(resume_run(fspath(run), display_for(verbose, progress), every_check=verbose))
+    return Result.of(resume_run(fspath(run), display_for(verbose, progress)))
 
 
 def config_of(
