@@ -322,7 +322,7 @@ def test_bad_methods(names, words, base, tmp_path):
 GRIDS = {
     "unknown field": ("objective.bta=0.1", "did you mean 'beta'"),
     "unknown section": ("trian.warmup=0.1", "did you mean train"),
-    "no value": ("objective.beta=", "expected KEY=VALUE,value"),
+    "no value": ("objective.beta=", "expected key=value,value"),
     "out of bounds": ("objective.beta=0.1,-1", "beta = -1"),
     "shared by all": ("data.held_out=a,b", "all cells of a sweep share it"),
     "a seed": ("train.seed=1,2", "seeds are --seeds N"),
