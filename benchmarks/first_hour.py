@@ -37,6 +37,7 @@ MOST_MINUTES = 12  # of the shell's commands, on 2 idle cores
 LAST_LINES = 24  # of each command's output, in the log
 LIMIT = 3_000  # seconds of one command
 CODE = "accord"  # the folder of the clone
+SOURCE = "…"  # stands for what is cloned: this tree
 ACTIVATE = "source .venv/bin/activate"
 QUESTION = "What happens to you if you eat watermelon seeds?"
 LOADS = (
@@ -58,7 +59,7 @@ class Step:
 
 
 SHELL = (
-    Step(f"git clone {{source}} {CODE}"),
+    Step(f"git clone {SOURCE} {CODE}"),
     Step("make setup"),
     Step(ACTIVATE),
     Step("accord audit mine.jsonl", 3, "accord audit mine.jsonl --ignore-columns notes"),
@@ -134,6 +135,8 @@ def main() -> int:
         heard: list[tuple[dict, str]] = []
         parts = {"shell": _shell(work, options.data), "python": _python(work)}
         for name in ("shell", "python") if options.only is None else (options.only,):
+            if not all(step["ok"] for step in record["shell"]):
+                break  # Python has no files without the shell's steps
             for step, output in parts[name]:
                 print(f"{_mark(step)} {step['seconds']:7.1f} s  {step['typed']}", flush=True)
                 record[name].append(step)
@@ -203,11 +206,10 @@ def _shell(work: Path, data: Path) -> Iterator[tuple[dict, str]]:
         if step.needs and not _has_command(work, step.needs):
             yield _record(step, None, 0.0, ""), "this version has no such command"
             continue
-        typed = step.typed.format(source=ROOT) if "{source}" in step.typed else step.typed
+        typed = step.typed.replace(SOURCE, str(ROOT))
         began = time.monotonic()
         code, output = _bash(before + typed, place, _environment(work))
         record = _record(step, code, time.monotonic() - began, output)
-        record["typed"] = step.typed.format(source="…") if "{source}" in step.typed else step.typed
         yield record, output.replace(str(work), "…").replace(str(ROOT), "…")
         if not record["ok"]:
             return

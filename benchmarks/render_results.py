@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(ROOT / "benchmarks")]
 
-import noise_coverage  # noqa: E402 - found by the line above
+import first_hour  # noqa: E402 - found by the line above
+import noise_coverage  # noqa: E402 - likewise
 import past_offline  # noqa: E402 - likewise
 from making import figures  # noqa: E402 - likewise
 
@@ -86,6 +87,7 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
         "reading.json",
         lambda file: of_documentation(figures.reading, named=False)(file) + plain(file),
     ),
+    ("first_hour.json", lambda file: first_hour.table(read(file))),
     ("*.json", plain),
     ("*.html", text),
     ("*.txt", text),

@@ -9,7 +9,7 @@ import re
 from fnmatch import fnmatch
 from pathlib import Path
 
-from accord.environment.versions import tested_versions
+from accord.environment import versions
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_what_it_copies_is_there_and_reaches_it():
 
 
 def test_its_versions_are_the_tested_ones():
-    assert re.findall(r"torch==([\d.]+)", TEXT) == [tested_versions()["torch"]]
+    assert re.findall(r"torch==([\d.]+)", TEXT) == [versions.tested_versions()["torch"]]
     (image,) = of("FROM")
     assert image == "python:3.11-slim"
 

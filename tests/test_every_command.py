@@ -53,8 +53,8 @@ def place(tmp_path_factory, tiny_folder):
     return folder
 
 
-def accord(*words: object, codes: tuple[int, ...] = (0,)) -> str:
-    done = CliRunner().invoke(app, [str(word) for word in words])
+def accord(*words: object, codes: tuple[int, ...] = (0,), typed: str | None = None) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words], input=typed)
     assert done.exit_code in codes, done.output
     return done.output
 
@@ -105,6 +105,7 @@ def test_answers(trained, place, tiny_folder):
     scored = ["--reward", "length=-0.001", "--output", place / "scored.jsonl"]
     accord("score", place / "answers.jsonl", *scored)
     accord("pair", place / "scored.jsonl", "--output", place / "own.jsonl")
+    assert accord("chat", trained, "--max-new-tokens", "6", "--compare", typed="Hello\n")
 
 
 def test_data(place, tiny_folder):

@@ -45,6 +45,7 @@ def test_every_short_name_reaches_its_field():
         "dtype": "float32",
         "data": "d",
         "held_out": "h",
+        "hold_out": 0.1,
         "max_tokens": 99,
         "template": "raw",
         "columns": {"prompt": "question"},

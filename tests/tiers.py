@@ -32,6 +32,8 @@ SLOW = (
     "auditing/test_page.py::test_a_file_without_faults_has_a_page",
     "auditing/test_planted.py",
     "auditing/test_real_sets.py",
+    "cli/test_mistakes.py",
+    "cli/test_random_words.py",
     "compare/test_budget.py::test_few_seeds_make_a_wide_interval",
     "compare/test_compare.py",
     "compare/test_frontier.py",

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from accord import errors
 from accord.cli.app import app
+from accord.cli.command_table import example_of
 from accord.config.schema import PERMISSIONS, Config
 from accord.objectives.objective import PERMISSIONS as OF_OBJECTIVES
 from making.text import block, literal, plain, table
@@ -28,6 +29,7 @@ def _command(name: str, command) -> str:
     return (
         f"## accord {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n"
         f"{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']))}{listed}"
+        f"\n\nFor example:\n\n{block(example_of(name) or f'accord {name}')}"
     )
 
 
@@ -50,6 +52,8 @@ def _names(param) -> str:
 def _default(param) -> str:
     if param.required:
         return "required"
+    if isinstance(param.show_default, str):
+        return plain(param.show_default)
     value = param.default
     return (
         "–" if value is None or value is False or value == () or callable(value) else literal(value)

@@ -5,6 +5,7 @@ for bit, rows that the next commands read, and bad input in words.
 import json
 
 import pytest
+import torch
 from conftest import pair_rows, write_rows
 from training.helpers import json_lines, run, stopped_after
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from accord.assess.chat.views import JsonView
 from accord.assess.generation import Sampling
 from accord.cli.app import app
 from accord.data.read import read
+from accord.sampling import kept_row
 from accord.types import Interrupted
 
 SHORT = ["--max-new-tokens", "6", "--dtype", "float32"]
@@ -284,6 +286,21 @@ def test_turns_compute_only_what_is_new(trained, sessions):
         assert common >= len(first) > 20
         new = len(second) - common + answer["tokens"] - 1  # the last one is not computed
         assert side.row.computed - computed == new
+
+
+def test_memory_that_runs_out_ends_no_session(tiny_folder, sessions, monkeypatch):
+    session, said = sessions(tiny_folder)
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise torch.OutOfMemoryError("out of memory")
+
+        patch.setattr(kept_row, "call", full)
+        session.tuned.row.way = kept_row.PIECES  # as after a first answer
+        session.obey("Hello")
+    session.obey("Hello")
+    problem, turn = said()
+    assert "Memory ran out" in problem["says"] and turn["turn"] == 1
 
 
 def test_room_for_the_answer_is_what_the_prompt_leaves(tiny_folder, sessions):

@@ -73,7 +73,7 @@ def test_an_accuracy_without_an_interval_is_not_trusted(tmp_path):
     """An accuracy of 1 is written as an integer by some; no interval is made up for it."""
     for number, ends in enumerate([(None, None), ("0.9", 1), (0.9, True)]):
         found = require_trust(recorded(tmp_path / str(number), 1, *ends), False)
-        assert found.mark == "!" and "1.000, interval not recorded, at step 3" in found.says
+        assert found.mark == "!" and "1.000 (interval not recorded) at step 3" in found.says
     assert require_trust(recorded(tmp_path / "whole", 1, 0.9, 1), False).mark == "·"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from accord.auditing.otherwise import ask_otherwise
 from accord.auditing.prompts import content_words, near_prompts, others_in, prompt_arrays
 from accord.auditing.run import audit, beside
 from accord.auditing.scan import scan
-from accord.auditing.split import held_out_rows, split
+from accord.auditing.split import cut, held_out_rows, split
 from accord.data.read import read
 from accord.types import DataError, Turn
 
@@ -490,3 +491,11 @@ def test_hostile_texts(tmp_path):
     table = scan(file)
     assert len(table) >= 38 and len(np.unique(table.groups)) > 30
     assert beside(table, table)
+
+
+def test_topics_that_a_split_keeps_whole_are_no_other_kind(tmp_path):
+    """Six ways to ask of each thing: in the held-out part alone, a topic's prompts look unlike."""
+    folder = tmp_path / "split"
+    cut(files("accord.demo") / "train.jsonl", folder, share=0.1)
+    found = audit(folder / "train.jsonl", held_out=folder / "held_out.jsonl")
+    assert [f.says for f in found.raised if f.check.startswith("held_out")] == []

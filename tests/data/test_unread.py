@@ -479,7 +479,7 @@ def test_a_copy_is_no_loss_but_a_near_copy_is(write):
         "question": "the same text as in the columns read"
     }
     rows[7]["question"] += " and what else"
-    with pytest.raises(DataError, match=r"'question'.*1 rows.*data\.jsonl:8"):
+    with pytest.raises(DataError, match=r"'question'.*1 row,.*data\.jsonl:8"):
         read(write(rows))
 
 

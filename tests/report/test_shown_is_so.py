@@ -49,7 +49,7 @@ def own_answers(folder, ended=0.0):
 @pytest.mark.parametrize(
     "before, now, said",
     [
-        ((48, 0.0), (48, 0.0), "are all cut at 48 tokens, the limit, all cut at 48 tokens, the"),
+        ((48, 0.0), (48, 0.0), "are all cut at 48 tokens, the limit, as before"),
         ((30, 1.0), (48, 0.0), "are all cut at 48 tokens, the limit, 30 tokens before"),
         ((30, 1.0), (41, 0.75), "have 41 tokens (25% cut at 48, the limit), 30 tokens before"),
         ((30, 1.0), (25, 1.0), "have 25 tokens, 30 tokens before"),

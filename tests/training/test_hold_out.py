@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import WORDS, write_rows
 from training.helpers import DEFAULTS, json_lines, labelled_rows, run, stopped_after
+from training.worlds import in_world, train
 
 import accord
 from accord.auditing.split import split
@@ -153,3 +154,11 @@ def test_prompts_are_refused_with_the_reason(tiny_folder, rows_file, tmp_path):
             **DEFAULTS | {"method": "grpo"},
             set={"rollouts.rewards": ["length"]},
         )
+
+
+def test_two_processes_read_the_parts_that_the_first_wrote(tiny_folder, rows_file, tmp_path):
+    changes = {"hold_out": 0.2, "steps": 1}
+    one, two = in_world(2, tmp_path / "w", train, tiny_folder, rows_file, tmp_path / "two", changes)
+    alone = run(tiny_folder, rows_file, tmp_path / "alone", **changes)
+    assert one["after"] == two["after"] and one["saved"].endswith("two/adapter")
+    assert parts_of(tmp_path / "two") == parts_of(alone.folder)

@@ -38,6 +38,7 @@ FILES = {
     "README.md",
     "checkpoints",
     "examples.parquet",
+    "last_answers.json",
     "samples.jsonl",
     "trained_rows.safetensors",
     "audit.json",

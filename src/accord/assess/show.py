@@ -57,7 +57,7 @@ def _pairs(pairs: dict, source: dict) -> Iterator[str]:
     )
     if "calibration" in pairs:
         yield from _calibration(pairs["calibration"], source["objective"]["name"])
-    yield "  slices (accuracy)"
+    yield from ["  slices (accuracy)"] if pairs["slices"] else []
     yield from (f"    {s['slice']:<36}{interval(s)}, n = {s['n']:,}" for s in pairs["slices"])
 
 

@@ -16,16 +16,21 @@ from typing import Annotated, Any
 
 import typer
 
+from accord import __version__
 from accord.cli.chat import add_chat_command
 from accord.cli.compare import add_compare_commands
 from accord.cli.data import add_data_commands
 from accord.cli.evaluate import add_evaluate_commands
+from accord.cli.given import method_name, recipe_or_data, runs_to_show
+from accord.cli.group import AccordGroup, Application
 from accord.cli.import_recipe import add_import_command
 from accord.cli.options import Allow, Columns, IgnoreColumns, Json, Set, columns_of
 from accord.cli.play import add_play_command
 from accord.cli.recipes import add_recipes_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
+from accord.cli.tools import add_tool_commands
+from accord.cli.train_flags import DEFAULT_METHOD, TrainCommand
 from accord.environment.faults import end, fail, run_guarded
 from accord.environment.installing import install_line
 from accord.environment.settings import apply_env_defaults, ranks, warnings_of_command
@@ -33,14 +38,33 @@ from accord.environment.variables import require_known
 from accord.environment.wrapping import fit, width_of
 from accord.errors import AccordError, Interrupted, UsageError
 
-app = typer.Typer(
+app = Application(
     name="accord",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=AccordGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Preference alignment that is never silently wrong: DPO, IPO, KTO, SimPO, ORPO and kin.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options that stand before a command."""
+
 
 Output = Annotated[str | None, typer.Option("--output", help="Folder to write; must not exist.")]
 Checks = Annotated[
@@ -48,12 +72,18 @@ Checks = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=TrainCommand)
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="YAML recipe; flags below override it.")
+        str | None,
+        typer.Argument(
+            help="YAML recipe, which the options below override; or a file of preferences, as"
+            " --data."
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="smollm2 (embedded), or a folder.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="smollm2 (embedded), or a folder.", show_default="smollm2")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input."),
@@ -76,28 +106,54 @@ def train(
                 "dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward"
                 " model); ppo, grpo, dr_grpo, dapo, rloo, reinforce (with a section rollouts); or"
                 " module:function."
-            )
+            ),
+            show_default=DEFAULT_METHOD,
+        ),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            help="objective.beta: how strongly to stay near the reference.",
+            show_default="the method's own; accord methods",
         ),
     ] = None,
     adapter: Annotated[str | None, typer.Option(help="A LoRA adapter to go on from.")] = None,
     all_weights: Annotated[
         bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Updates to make.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates to make.", show_default="one epoch")
+    ] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Passes over the data, instead of steps.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows per update.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Rows per update.", show_default="16")
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Peak learning rate.")
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            "--lr",
+            help="Peak learning rate.",
+            show_default="the method's own, for the model's width",
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Order of rows, initial adapters, dropout.")
+        int | None, typer.Option(help="Order of rows, initial adapters, dropout.", show_default="0")
     ] = None,
     on_flag: Annotated[
-        str | None, typer.Option("--on-flag", help="Action on a red flag: warn, stop or adapt.")
+        str | None,
+        typer.Option(
+            "--on-flag", help="Action on a red flag: warn, stop or adapt.", show_default="warn"
+        ),
     ] = None,
-    output: Output = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", help="Folder to write; must not exist.", show_default="a new one in runs/"
+        ),
+    ] = None,
     set_: Set = None,
     allow: Allow = None,
     dry_run: Annotated[
@@ -110,10 +166,8 @@ def train(
     """Train a model on preferences."""
     short: dict[str, Any] = dict(
         model=model,
-        data=data,
         held_out=held_out,
         hold_out=hold_out,
-        method=method,
         adapter=adapter,
         steps=steps,
         epochs=epochs,
@@ -128,13 +182,21 @@ def train(
 
     def work():
         from accord.config.build import build
+        from accord.config.schema import parse_assignment
 
-        if recipe is None and data is None and not set_:
+        for assignment in set_ or ():  # before the recipe: --set KEY VALUE makes one of the value
+            parse_assignment(assignment)
+        settings, short["data"] = recipe_or_data(recipe, data)
+        if settings is None and short["data"] is None and not set_:
             raise UsageError(
-                "Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …)."
+                "Nothing to train on. Give a file of preferences, or a recipe:\n"
+                "  accord train --data FILE --held-out FILE\n"
+                "  accord train recipe.yaml"
             )
+        short["method"] = method_name(method)
         short.update(columns_of(columns, ignore_columns))
-        config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
+        fields = {} if beta is None else {"objective.beta": beta}
+        config = build(settings, assignments=set_ or (), fields=fields, allow=allow or (), **short)
         apply_env_defaults(offline="hub" not in config.allow)
         from accord.runs.display import make_display
         from accord.training.run import dry_run as check
@@ -193,7 +255,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's model as a folder that transformers, PEFT and vLLM load."""
+    """Write a run's model for transformers, PEFT and vLLM."""
 
     def work():
         apply_env_defaults()
@@ -216,21 +278,28 @@ def export(
 
 @app.command()
 def report(
-    runs: Annotated[list[str], typer.Argument(help="Folders of runs; several stand side by side.")],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders of runs; several stand side by side. A folder of runs gives its newest.",
+            show_default="the newest in runs/",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option("--output", help="The HTML file; report.html in the run's folder by default."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained HTML page about runs: the verdict, curves, flags, pairs token by
-    token, samples, and how to make it again.
+    """Write one HTML page about runs: verdict, curves, flags, samples. It is one file, with pairs
+    token by token, and how to make the run again.
     """
 
     def work():
         from accord.pages.run import report_notes, write_report
 
-        file, notes = write_report(runs, output), report_notes(runs)
+        shown = runs_to_show(runs or [], lambda line: _say(as_json, line))
+        file, notes = write_report(shown, output), report_notes(shown)
         for note in notes:
             _say(as_json, f"! {note}")
         _say(as_json, f"{file} ({file.stat().st_size / 1000:,.0f} kB)")
@@ -248,8 +317,8 @@ def watch(
         int, typer.Option(help="Port of the loopback address 127.0.0.1.", min=1, max=65535)
     ] = 7373,
 ) -> None:
-    """Serve a live local page of all runs: curves, flags with their meaning, samples, differences
-    of configuration.
+    """Serve a live local page of all runs. It shows curves, flags with their meaning, samples, and
+    differences of configuration.
     """
 
     def work():
@@ -262,108 +331,6 @@ def watch(
         serve(runs, port, print)
 
     _run(work, False)
-
-
-@app.command()
-def demo(output: Output = None, as_json: Json = False) -> None:
-    """Teach a real 135M model in minutes on a laptop to answer in good spirits; measure it before
-    and after.
-    """
-
-    def work():
-        apply_env_defaults()
-        from accord.demo.run import run_demo
-        from accord.runs.display import make_display
-
-        return run_demo(
-            output, make_display(as_json), sys.stderr if as_json else sys.stdout, _command()
-        )
-
-    _run(work, as_json)
-
-
-@app.command()
-def doctor(
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, …; auto takes the first GPU if there is one.")
-    ] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    as_json: Json = False,
-) -> None:
-    """Check in under a minute that this machine computes what accord promises; exit 4 if it does
-    not.
-    """
-
-    def work():
-        if dtype not in ("auto", "float32", "bfloat16"):
-            raise UsageError(f"--dtype {dtype}: expected auto, float32 or bfloat16.")
-        apply_env_defaults()
-        from accord.errors import Refused
-        from accord.runs.display import MARKS
-        from accord.runs.folder import vars_of
-        from accord.verify.doctor import run_checks
-
-        def tell(finding) -> None:
-            _say(as_json, f"{MARKS[finding.verdict]} {finding.check:<24} {finding.says}")
-            if finding.remedy and finding.verdict != "ok":
-                _say(as_json, f"    {finding.remedy}")
-
-        report = run_checks(device, dtype, tell)
-        for name, value in report.machine.items():
-            _say(as_json, f"  {name}: {value}")
-        if not report.healthy:
-            bad = "\n".join(
-                f"  {f.check}: {f.says}" + f"\n    {f.remedy}" * bool(f.remedy)
-                for f in report.findings
-                if f.refused
-            )
-            raise Refused(f"{report.verdict}\n{bad}")
-        _say(as_json, report.verdict)
-        return {
-            "machine": report.machine,
-            "verdict": report.verdict,
-            "checks": [vars_of(f) for f in report.findings],
-        }
-
-    _run(work, as_json)
-
-
-@app.command()
-def methods(as_json: Json = False) -> None:
-    """List the objectives, what each one needs, and its options."""
-
-    def work():
-        from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
-
-        table: dict[str, dict[str, Any]] = {
-            name: {
-                "rows": o.rows,
-                "reference": o.reference,
-                "options": o.schema,
-                "source": o.source,
-            }
-            for name, o in (OBJECTIVES | POLICY_OBJECTIVES).items()
-        }
-        for name, entry in table.items():
-            options = ", ".join(
-                f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items()
-            )
-            _say(
-                as_json,
-                f"{name:<13} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10}"
-                f" {options}",
-            )
-        return table
-
-    _run(work, as_json)
-
-
-@app.command()
-def version() -> None:
-    """Print the version of accord."""
-    from accord import __version__
-
-    print(__version__)
 
 
 # ---------------------------------------------------------------- around every command
@@ -437,6 +404,7 @@ add_online_commands(app, _run, _say)
 add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_tool_commands(app, _run, _say, _command)
 add_chat_command(app, _run)
 add_recipes_command(app, _run, _say)
 

@@ -50,8 +50,8 @@ def add_chat_command(app: typer.Typer, run: Callable) -> None:
             bool, typer.Option("--json", help="One JSON object for each prompt.")
         ] = False,
     ) -> None:
-        """Talk to a model in the terminal, its reference beside it if you like; or answer each line
-        of a pipe.
+        """Talk to a model in the terminal. Its reference stands beside it if you like; or it
+        answers each line of a pipe.
         """
 
         def work() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from accord.cli.given import method_names
 from accord.cli.options import (
     REWARDS,
     Allow,
@@ -108,8 +109,8 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Compare methods on the same rows, in the same order, with the same updates and trials:
-        who is better, with intervals.
+        """Compare methods on the same rows, in the same order. All make the same updates and get
+        the same trials: who is better, with intervals.
 
         If it is stopped or killed, the same command continues it; finished cells are not run again.
         """
@@ -133,7 +134,7 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
                 scorer,
                 scorer_options=options_of(scorer_set or [], "--scorer-set"),
             )
-            record = carry_out(base, methods, terms, _display(), command())
+            record = carry_out(base, method_names(methods), terms, _display(), command())
             return _finish(record, output, page, say, as_json)
 
         run(work, as_json)
@@ -187,8 +188,8 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Run one method over a grid of settings, or search through them; one reference pass serves
-        all. A stopped sweep continues where it was.
+        """Run one method over a grid of settings, or search them. One reference pass serves all. A
+        stopped sweep continues where it was.
         """
 
         def work():
@@ -272,8 +273,8 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Measure reward against KL for every method, β and step, beside the best possible. A
-        stopped frontier continues where it was.
+        """Measure reward against KL for every method, β and step. The best possible stands beside
+        them. A stopped frontier continues where it was.
         """
 
         def work():
@@ -294,7 +295,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
             points = 3 if demo and checkpoints == 1 else checkpoints
             wanted = Wanted(
                 output,
-                methods,
+                method_names(methods),
                 _numbers(beta),
                 points,
                 seeds,

@@ -137,9 +137,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
         every: EveryCheck = False,
         as_json: Json = False,
     ) -> None:
-        """Find out what is wrong with a preference file, before any training. Exit 3 if it is
-        unfit.
-        """
+        """Find out what is wrong with a preference file, before training. Exit 3 if it is unfit."""
         verdict = ""
 
         def work():
@@ -201,7 +199,7 @@ def _split(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Split a file by prompt into train and held-out rows; near copies of a prompt stay
+        """Split a file by prompt into train and held-out rows. Near copies of a prompt stay
         together.
         """
 
@@ -280,8 +278,8 @@ def _advise(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Recommend a method and its settings, with reasons, from what the audit measured. Exit 3
-        if something must be mended first.
+        """Recommend a method and settings, from what the audit measured. Each has its reason; exit
+        3 if something must be mended first.
         """
         ready = True
 

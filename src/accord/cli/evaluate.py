@@ -65,7 +65,7 @@ def _generate(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Draw K answers to each prompt, each with its log-prob; the same seed gives the same
+        """Draw K answers to each prompt, each with its log-prob. The same seed gives the same
         answers.
         """
 
@@ -178,8 +178,8 @@ def _eval(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Measure held-out accuracy, margin, calibration, KL and length, each with its interval,
-        and win rates by a judge.
+        """Measure held-out accuracy, margin, calibration, KL and length. Each has its interval;
+        a judge adds a win rate.
         """
 
         def work():

@@ -41,7 +41,7 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Turn another tool's settings into a recipe, and say what became of each."""
+        """Turn another tool's settings into a recipe. It says what became of each."""
 
         def work():
             from accord.errors import UsageError

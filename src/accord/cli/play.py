@@ -26,8 +26,8 @@ def add_play_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         ] = False,
         as_json: Json = False,
     ) -> None:
-        """Write the playground, DPO vs RLHF: one page that shows what each objective does to a
-        policy. No network.
+        """Write the playground, DPO vs RLHF, as one page. It shows what each objective does to a
+        policy, without a network.
         """
 
         def work():

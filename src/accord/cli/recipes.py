@@ -28,7 +28,7 @@ def add_recipes_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """List the recipes that ship with accord; print one, or write it to a file of your own."""
+        """List the recipes that ship with accord. Print one, or write it to a file of your own."""
 
         def work():
             def tell(text: str) -> None:

@@ -65,7 +65,7 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
-        """Run iterative DPO and its kin: rounds of sample, score, pair and train. If it is stopped
+        """Run iterative DPO: rounds of sample, score, pair and train. If it is stopped
         or killed, the same command continues it.
         """
 
@@ -126,8 +126,8 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
-        """Run supervised tuning, a reward model and PPO, and measure them, beside DPO if asked. If
-        it is stopped or killed, the same command continues it.
+        """Run supervised tuning, a reward model and PPO, and measure them. DPO runs beside them if
+        asked. If it is stopped or killed, the same command continues it.
         """
 
         def work():

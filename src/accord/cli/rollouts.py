@@ -60,7 +60,7 @@ def _sample(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Draw K answers to each prompt, to be scored; if it is killed, the same command continues
+        """Draw K answers to each prompt, to be scored. If it is killed, the same command continues
         it.
         """
 
@@ -149,7 +149,7 @@ def _pair(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Pair scored answers into rows that accord train reads; ties make no pair, and are
+        """Pair scored answers into rows that accord train reads. Ties make no pair, and are
         counted.
         """
 

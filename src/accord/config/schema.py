@@ -10,21 +10,18 @@ nothing.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from accord.config.columns import parse_columns, parse_names
-from accord.config.renamed import RENAMED, TRL_NAMES
+from accord.config.explain import explain, nearest_words
 from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
+from accord.environment.nearest import did_you_mean
 from accord.errors import UsageError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 LARGEST = 2**63 - 1  # the limit of random number generators and file formats
 Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
@@ -346,7 +343,7 @@ class Config(Section):
         for name in value:
             if name not in PERMISSIONS:
                 raise ValueError(
-                    f"{name!r} is no permission{_nearest(name, PERMISSIONS)}. Known:"
+                    f"{name!r} is no permission{nearest_words(name, PERMISSIONS)}. Known:"
                     f" {', '.join(PERMISSIONS)}"
                 )
         return value
@@ -375,7 +372,7 @@ def load_recipe(path: str) -> dict:
     """Read the mapping in a YAML recipe, not yet validated."""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UsageError(f"{path}: no such recipe. {hint(path)}")
+        raise UsageError(f"{path}: no such recipe. {hint(path)}{did_you_mean(path)}")
     if file.stat().st_size > RECIPE_BYTES:
         raise UsageError(
             f"{path}: over {RECIPE_BYTES:,} bytes, too large for a recipe. If it holds data: --data"
@@ -386,7 +383,12 @@ def load_recipe(path: str) -> dict:
     except TwiceError as error:
         raise UsageError(f"{path}: {error}") from error
     except NOT_YAML as error:
-        raise UsageError(f"{path}: not valid YAML.\n{_first_lines(error)}") from error
+        if file.suffix in (".yaml", ".yml", ""):
+            raise UsageError(f"{path}: not valid YAML.\n{_first_lines(error)}") from error
+        raise UsageError(
+            f"{path}: no recipe, which is a YAML file that names its data, such as\n"
+            f"data: {{train: {path}, held_out: test.jsonl}}"
+        ) from error
     if not isinstance(raw, dict):
         raise UsageError(
             f"{path}: expected a mapping with model, data, objective, …; found"
@@ -399,13 +401,19 @@ def parse_assignment(assignment: str, flag: str = "--set") -> tuple[list[str], A
     """Parse `section.key=value` into path and value; the value is read as YAML."""
     key, sign, text = assignment.partition("=")
     if not sign or not key.strip():
-        raise UsageError(f"{flag} {assignment}: expected key=value, such as objective.beta=0.2.")
+        raise UsageError(
+            f"{flag} {assignment}: expected KEY=VALUE without a blank, such as {flag}"
+            f" {key.strip() or 'objective.beta'}=0.2"
+        )
     try:
         return key.strip().split("."), read_yaml(text)
     except TwiceError as error:
         raise UsageError(f"{flag} {assignment}: {error}") from error
     except NOT_YAML as error:
-        raise UsageError(f"{flag} {assignment}: the value is not valid YAML.") from error
+        raise UsageError(
+            f"{flag} {assignment}: the value is not valid YAML. A list stands in brackets, and in"
+            f" quotes for the shell: {flag} '{key.strip()}=[a,b]'"
+        ) from error
 
 
 def make_config(raw: dict) -> Config:
@@ -417,58 +425,13 @@ def make_config(raw: dict) -> Config:
     try:
         return Config.model_validate(_numbers(raw))
     except ValidationError as error:
-        raise UsageError("\n".join(_explain(problem) for problem in error.errors())) from error
+        said = "\n".join(explain(problem, Config) for problem in error.errors())
+        raise UsageError(said) from error
 
 
 def dump(config: Config) -> str:
     """Write the resolved config as YAML: the first file of a run."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _explain(problem: ErrorDetails) -> str:
-    where = ".".join(
-        str(part) for part in problem["loc"] if part not in ("LoraConfig", "str", "list[str]")
-    )
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_suggest(problem['loc'])}."
-    if problem["type"] == "missing":
-        hint = " (--data FILE)" if where in ("data", "data.train") else ""
-        return f"{where}: missing{hint}."
-    message = problem["msg"].removeprefix("Value error, ")
-    return (
-        f"{where or 'recipe'}: {message}; got {problem['input']!r:.100}."
-        if where
-        else f"{message}."
-    )
-
-
-def _suggest(location: tuple) -> str:
-    *path, key = (str(part) for part in location)
-    if new := RENAMED.get(".".join((*path, key))):
-        return f": its name was changed to {new.rpartition('.')[2]}"
-    if key in TRL_NAMES:
-        return f": {key} is TRL's name; here it is {TRL_NAMES[key]}"
-    node: Any = Config
-    for part in path:
-        annotation = (
-            node.model_fields[part].annotation
-            if part in getattr(node, "model_fields", {})
-            else None
-        )
-        node = next(
-            (
-                t
-                for t in (annotation, *getattr(annotation, "__args__", ()))
-                if hasattr(t, "model_fields")
-            ),
-            node,
-        )
-    return _nearest(key, node.model_fields) or f"; known here: {', '.join(node.model_fields)}"
-
-
-def _nearest(word: str, known) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _number(value):

@@ -25,6 +25,7 @@ from accord.data.folders import Parts, parts_of
 from accord.data.json_rows import Numbered
 from accord.data.streams import MAX_ROW_BYTES, file_bytes, rows_of
 from accord.environment.digests import file_digest
+from accord.environment.nearest import did_you_mean
 from accord.errors import AccordWarning
 from accord.types import DataError, FileLine
 
@@ -139,6 +140,16 @@ def _placed(line: int, file: str, before: int) -> FileLine:
     return FileLine(before + line, file, before)
 
 
+def require_there(name: str) -> None:
+    """Check that a path leads to a file, a folder or a pattern's matches, without reading any.
+
+    Raises:
+      DataError: it does not.
+    """
+    if name != "-" and not is_there(name):
+        _kind(name)
+
+
 def is_there(name: str) -> bool:
     """Tell whether a path names a file or a folder, or a pattern matches one."""
     if name in _copies:
@@ -206,7 +217,7 @@ def _kind(name: str) -> int:
             else ""
         )
         raise DataError(
-            f"{name or 'an empty name'}: there is no such file or folder.{hint}"
+            f"{name or 'an empty name'}: there is no such file or folder.{did_you_mean(name)}{hint}"
         ) from error
     except OSError as error:  # a folder that may not be entered, a name too long, a loop of links
         raise DataError(f"{name}: cannot be read: {error.strerror}.") from error

@@ -19,6 +19,14 @@ from accord.errors import plural
 from accord.types import DataError
 
 FILES = 100_000  # a folder of more is no data set
+# Files that a folder of save_pretrained holds, and a folder of data never.
+OF_MODELS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "adapter_config.json",
+)
 CARD_BYTES = 1 << 20  # of README.md and dataset_info.json
 
 
@@ -40,11 +48,29 @@ def parts_of(path: Path) -> Parts:
     Raises:
       DataError: there is none, or there are several data sets.
     """
+    _refuse_model(path)
     if path.is_dir():
         return _folder(path)
     if path.is_file() or not glob.has_magic(str(path)):
         return Parts([path], [path.name], partial=_shard_note(path))
     return _pattern(str(path))
+
+
+def _refuse_model(path: Path) -> None:
+    """Refuse a model's folder, and the files of one that are JSON.
+
+    Raises:
+      DataError: it is one.
+    """
+    folder, known = (path, False) if path.is_dir() else (path.parent, path.name in OF_MODELS)
+    if path.is_file() and not known:
+        return
+    if any((folder / name).is_file() for name in OF_MODELS):
+        kind = "this is a model's folder" if path.is_dir() else "this file belongs to a model"
+        raise DataError(
+            f"{path}: {kind}, and no preferences. A model is given with --model {folder}; name a"
+            " file of preferences as the data."
+        )
 
 
 def _shard_note(path: Path) -> str:

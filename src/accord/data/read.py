@@ -21,6 +21,7 @@ from accord.data.formats import FORMATS, Format, Pairing, as_kind, named, recogn
 from accord.data.formats.guesses import candidates, guess, guess_label, readable, suggest
 from accord.data.formats.parts import Row
 from accord.data.formats.ranked import ANSWERS
+from accord.data.formats.structured import PROMPTS
 from accord.data.formats.whole_file import Conventions
 from accord.data.json_rows import Numbered, kind_of
 from accord.data.ledger import Ledger, RowError
@@ -53,6 +54,8 @@ class Dataset:
 USELESS = 100_000
 # reasons for which the columns' names may be at fault
 MISNAMED = frozenset({"unknown format", "ambiguous prompt", "not a comparison"})
+# Columns of the record of a request to an API, as OpenAI's and its like write them.
+API_LOG = frozenset({"choices", "request", "response_body"})
 GUESSED = "columns guessed by their names"  # the note on such rows begins with it
 RANKED = "ranked"  # the format whose rows hold lists
 KNOWN_SETS = 256  # sets of columns whose suggestion is remembered
@@ -293,7 +296,19 @@ def _with_suggestion(
         if error.reason != "unknown format":
             return error
         hint = "name them: --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
-        if twins := candidates(row):
+        if set(map(str, row)) <= PROMPTS:
+            hint = (
+                "these are prompts without answers, and preferences need a chosen and a rejected"
+                " one. Draw and rank answers (accord sample, score, pair), or learn from the"
+                " model's own: --method grpo --set 'rollouts.rewards=[vader]'"
+            )
+        elif API_LOG & set(row):
+            hint = (
+                "this is the log of an API: one answer to each request, and no preference. Take its"
+                " prompts, then draw and rank answers (accord sample, score, pair); or write prompt"
+                " and completion of each, and tune on them: --method sft"
+            )
+        elif twins := candidates(row):
             hint = (
                 f"{twins[0]} and {twins[1]} are answers, and another column says which is the"
                 " better one. Write chosen and rejected by it, row by row; to name one of the two"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from accord.errors import plural
+
 DEPTH = 8  # lists and objects inside each other that are looked into
 MOST = 256  # strings of one value that are looked at
 LOOKED_AT = 400  # characters of a text that decide whether it is prose
@@ -119,7 +121,10 @@ class TextSketch:
         """Describe the values in a few words."""
         if not self.texts:
             return "no text"
-        different = f"{len(self.seen):,}" if len(self.seen) < SKETCH else f"over {SKETCH:,}"
-        return f"{different} different texts" + (
-            f", {self.mean:.0f} characters on average" if self.prose else ""
+        known = len(self.seen) < SKETCH
+        different = (
+            plural(len(self.seen), "different text")
+            if known
+            else f"over {SKETCH:,} different texts"
         )
+        return different + (f", {self.mean:.0f} characters on average" if self.prose else "")

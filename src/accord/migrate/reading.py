@@ -75,6 +75,9 @@ class Line:
     fate: str  # mapped, default, not needed, no equivalent, to do
     key: str
     text: str
+    path: str = ""  # field of the recipe that it went to, with its value and what differs there
+    value: Any = None
+    note: str = ""
 
 
 @dataclass
@@ -106,7 +109,8 @@ class Reading:
         text = "; ".join(
             part for part in (f"{path} = {value!r}", note, default.means if default else "") if part
         )
-        self.say("mapped" if key in self.given else "default", key, text)
+        fate = "mapped" if key in self.given else "default"
+        self.lines.append(Line(fate, key, text, path, value, note))
 
     def say(self, fate: str, key: str, text: str) -> None:
         self.lines.append(Line(fate, key, text))
@@ -125,6 +129,18 @@ def read(
     Raises:
       UsageError: a key that the tool's rules do not know, or a loss that accord does not have.
     """
+    reading = read_known(tool, settings, devices, leave_out)
+    if reading.settings:
+        raise UsageError(_unknown(tool, sorted(reading.settings)))
+    return reading
+
+
+def read_known(
+    tool: Tool, settings: Mapping[str, Any], devices: int = 1, leave_out: tuple[str, ...] = ()
+) -> Reading:
+    """Deal with every setting that the tool's rules know; the others are left in `settings` of the
+    result.
+    """
     given = {
         key: value for key, value in settings.items() if value is not None and key not in leave_out
     }
@@ -137,8 +153,6 @@ def read(
     tool.joint(reading)
     for key in sorted(set(given) & set(tool.rules)):
         _follow(reading, key, tool.rules[key], reading.take(key))
-    if given:
-        raise UsageError(_unknown(tool, sorted(given)))
     return reading
 
 
@@ -210,7 +224,10 @@ def batch(reading: Reading, per_device: str) -> None:
         f"rows at once {at_once} × accumulated {times} × devices {reading.devices} (--devices N for"
         " another number)"
     )
-    reading.put("train.batch_size", at_once * times * reading.devices, per_device, note)
+    given = reading.given
+    accumulated = per_device not in given and "gradient_accumulation_steps" in given
+    key = "gradient_accumulation_steps" if accumulated else per_device
+    reading.put("train.batch_size", at_once * times * reading.devices, key, note)
 
 
 def length(reading: Reading, epochs: str) -> None:

@@ -147,6 +147,11 @@ def _above(folder: Path, name: str) -> str | None:
             "the folder of a training run that trained an adapter. Name the base as the model, and"
             f" the adapter beside it: --set model.adapter={folder / 'adapter'}"
         )
+    if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+        return (
+            "the folder of a training run that is not finished. Go on with it: accord resume"
+            f" {folder}\nOr write its model as it stands: accord export {folder} --output DIR"
+        )
     return None
 
 

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from accord.compat import cpu_has_bfloat16
+from accord.environment.nearest import did_you_mean, nearest
 from accord.errors import first_line
 from accord.models import provenance
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, without_progress_bars
@@ -167,9 +168,25 @@ def _resolve(name: str, hub: bool) -> str:
             f"{name}: no such folder. If this is a hub name, say so: --allow hub (it goes to the"
             " network)."
         )
-    raise UsageError(
+    raise UsageError(_no_folder(path, name))
+
+
+def _no_folder(path: Path, name: str) -> str:
+    """Say what a name is that is no model's folder."""
+    if path.suffix == ".gguf":
+        return (
+            f"{name}: a GGUF file, which holds rounded weights that cannot be trained. Use the"
+            " model's own folder, in save_pretrained layout (config.json and safetensors)."
+        )
+    if path.is_file():
+        return (
+            f"{name}: a file, and a model is a folder in save_pretrained layout, or"
+            f" {EMBEDDED_NAME!r}. A file of preferences is given with --data {name}"
+        )
+    mine = f" Did you mean {EMBEDDED_NAME}?" if nearest(name, [EMBEDDED_NAME], 0.7) else ""
+    return (
         f"{name}: no such model folder. Use a folder in save_pretrained layout, or"
-        f" {EMBEDDED_NAME!r}."
+        f" {EMBEDDED_NAME!r}.{mine or did_you_mean(name)}"
     )
 
 

@@ -284,7 +284,7 @@ def require_source(rows: str, name: str, sampled: bool) -> None:
     if rows == "rollouts" and not sampled:
         raise UsageError(
             f"{name} learns from the policy's own answers: say how they are drawn and rewarded,"
-            " such as --set rollouts.rewards=[vader] (data.train is then a file of prompts)."
+            " such as --set 'rollouts.rewards=[vader]' (data.train is then a file of prompts)."
         )
     if sampled and rows not in ("rollouts", "pairs"):
         raise UsageError(

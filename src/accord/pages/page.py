@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from accord.auditing.lines import full_command
+from accord.errors import UsageError
 from accord.evaluate.intervals import Estimate, format_short_interval
 from accord.pages.words import MARKS, SEVERITY
 from accord.runs.display import clock
@@ -47,8 +48,10 @@ def write_page_file(file: Path, text: str) -> Path:
     """Write a page; create its folder if there is none.
 
     Raises:
-      CheckpointError: the file cannot be written.
+      UsageError: there is a folder of this name. CheckpointError: the file cannot be written.
     """
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder. Name a file: --output {file / 'report.html'}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, text)

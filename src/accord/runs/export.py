@@ -21,6 +21,7 @@ from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.folder import RunFolder
 from accord.runs.made_by import config_with_base, made_by
+from accord.runs.progress import Progress
 from accord.types import AccordError, Refused, UsageError
 
 
@@ -62,6 +63,7 @@ def export_run(
     folder = RunFolder.open(run)
     target = _require_possible(folder, output, merge=merge, which=which, dtype=dtype)
     model, masters, saved = load_checkpointed(folder, which, device="cpu")
+    unfinished = _unfinished(folder, saved) if which == "latest" else ()
     made = made_by(folder.config(), saved.state["identity"], folder.path)
     probe = [
         tuple(model.tokenizer.encode(text))
@@ -75,11 +77,22 @@ def export_run(
                 target,
                 f"merged in {export.name_of(done.dtype)}; rounding changed {done.lost:.2%} of what"
                 " the adapter does to the logits",
-                done.notes,
+                (*unfinished, *done.notes),
             )
         export.save(model, staging, masters.masters, made)
         apart = export.read_back(model, staging, probe)
-        return Exported(target, f"logits apart by {apart:.1e} of their spread")
+        return Exported(target, f"logits apart by {apart:.1e} of their spread", unfinished)
+
+
+def _unfinished(folder: RunFolder, saved: Checkpoint) -> tuple[str, ...]:
+    """Say so where the newest checkpoint is not the end of the run."""
+    progress, steps = Progress(**saved.state["progress"]), folder.config().train.steps
+    if steps is None or progress.taken is not None or saved.step >= steps:
+        return ()
+    return (
+        f"the run is not finished: this is its model after step {saved.step:,} of {steps:,}. Go on"
+        f" with it: accord resume {folder.path}",
+    )
 
 
 def _require_possible(

@@ -21,6 +21,7 @@ from accord.config.renamed import rename_keys
 from accord.config.schema import Config, dump, load_recipe, make_config
 from accord.runs import held_out_rows
 from accord.runs.files import STAGING, flush, recover, write_json, write_text, writing
+from accord.runs.nearby import why_no_run
 from accord.types import CheckpointError, Finding, UsageError
 
 # the reason for a refusal before the first update; such a folder may be used again
@@ -28,7 +29,22 @@ REFUSED = "refused.txt"
 REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
 # fields that name what a run was given in memory and keeps in its own folder
 KEPT = (("data", "train"), ("data", "held_out"), ("model", "name"))
+AGAIN = "give the command again; or name another folder: --output DIR"
 PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
+
+
+def _in_the_way(path: Path) -> str:
+    """Say what lies where a new run should go."""
+    if (path / "config.yaml").is_file():
+        return (
+            f"exists already. Go on with it: accord resume {path}\n"
+            "Or choose another folder: --output DIR. Nothing in it was touched."
+        )
+    kind = "a folder that is no run" if path.is_dir() else "a file"
+    return (
+        f"exists already, and is {kind}. Choose another folder: --output DIR. Nothing in it was"
+        " touched."
+    )
 
 
 class RunFolder:
@@ -56,11 +72,8 @@ class RunFolder:
         if path.exists() and (
             not path.is_dir() or any(not file.name.startswith(STAGING) for file in path.iterdir())
         ):
-            raise UsageError(
-                f"{path} exists already. Go on with it: accord resume {path}\n"
-                "Or choose another folder: --output DIR. Nothing in it was touched."
-            )
-        with writing(path):
+            raise UsageError(f"{path} {_in_the_way(path)}")
+        with writing(path, "Nothing was trained", AGAIN):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
@@ -73,10 +86,7 @@ class RunFolder:
         """
         folder = Path(path).expanduser()
         if not (folder / "config.yaml").is_file():
-            raise UsageError(
-                f"{path}: no run here (no config.yaml). Expected the folder that accord train"
-                " wrote."
-            )
+            raise UsageError(why_no_run(path))
         return cls(folder)
 
     @contextmanager

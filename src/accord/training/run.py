@@ -15,7 +15,7 @@ import torch
 from accord.auditing.run_rows import audit_findings
 from accord.auditing.trained import trained_rows as hash_rows
 from accord.config.schema import Config, make_config
-from accord.data.containers import is_there
+from accord.data.containers import is_there, require_there
 from accord.distributed.world import ALONE, World, join_world
 from accord.engine.optimizers import FLOAT32
 from accord.engine.release import release
@@ -99,6 +99,7 @@ def start(
     """
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
         require_fit(config, world)
+        world.agree(lambda: _require_files(config))
         display = display_for_rank(display, world)
         folder = create_folder(config, world)
         with locked(folder, world), keep_warnings(_log(folder, world)):
@@ -372,6 +373,7 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
         TemporaryDirectory(prefix="accord-") as folder,
     ):
         config = placed(config, Path(folder))
+        _require_files(config)
         warn_without_held_out(config, display)
         parts = cut_off(config, display, ALONE)
         ready = prepare(config, display, stop, dry_run=True)
@@ -444,6 +446,17 @@ def _room(ready: PreparedRun, checkpoints: int) -> int:
     if ready.reference_kind == "moving":
         each += FLOAT32  # separate masters
     return trained * (each * checkpoints + FLOAT32)
+
+
+def _require_files(config: Config) -> None:
+    """Check that the files of a new run are there, before its model is loaded.
+
+    Raises:
+      DataError: one is not.
+    """
+    for path in (config.data.train, config.data.held_out):
+        if path is not None:
+            require_there(path)
 
 
 def _require_data(config: Config, folder: RunFolder) -> None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager, nullcontext, suppress
 
 from accord.assess.chat.conversation import Conversation
 from accord.assess.chat.ctrl_c import CtrlC, Pressed
-from accord.assess.chat.session import Session, View, count, require_system
+from accord.assess.chat.echo import echo
+from accord.assess.chat.session import Session, View, require_system
 from accord.assess.chat.sides import open_chat
 from accord.assess.chat.views import JsonView, PlainView, TerminalView
 from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.types import DataError
 
 PROMPT = "> "
@@ -58,39 +59,42 @@ def chat(
     with ctrl_c.installed() if terminal else nullcontext():
         try:
             for line in _typed() if terminal else sys.stdin:
-                with ctrl_c.held():
+                with ctrl_c.held(), echo(False):
                     if not session.obey(line):
                         break
         finally:
             session.close()
     if session.problems and not terminal:
-        raise DataError(f"{count(session.problems, 'line')} could not be answered; see above.")
+        raise DataError(f"{plural(session.problems, 'line')} could not be answered; see above.")
 
 
 def _greeting(opened: OpenModel) -> Iterator[str]:
     """Say in one line what was loaded, and what there is to know of it."""
     model = opened.model
     size = sum(p.numel() for p in model.network.parameters()) / 1e6
-    about = f"{opened.weights}, {size:,.0f}M parameters, {model.dtype} on {model.device}"
+    about = f"{opened.weights}, {size:,.0f}M parameters, {model.dtype}, {model.device}"
     yield f"{opened.name}: {about}".replace("torch.", "")
     if opened.template.kind == "raw":
         yield (
             "! no chat template: each line is a text that the model goes on with, and it knows"
             " nothing of the lines before"
         )
-    for warning in opened.warnings:
-        yield f"! {warning}"
+    yield from (f"! {warning}" for warning in opened.warnings)
+    yield from (f"  {note}" for note in opened.notes)
 
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
     """Say on a terminal that a model is loaded, until it is."""
-    text = f"{printable(name)}: loading …" if sys.stderr.isatty() else ""
+    if not sys.stderr.isatty():
+        yield
+        return
+    text = f"{printable(name)}: loading …"
     print(text, end="\r", file=sys.stderr, flush=True)
     try:
         yield
     finally:
-        print(" " * len(text), end="\r" if text else "", file=sys.stderr, flush=True)
+        print(" " * len(text), end="\r", file=sys.stderr, flush=True)
 
 
 def _view(terminal: bool, as_json: bool, ctrl_c: CtrlC) -> View:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from accord import compat
 from accord.assess.chat.conversation import Conversation, Draw, Exchange
 from accord.assess.chat.ctrl_c import CtrlC
 from accord.assess.chat.rows import answers_row, pair_row
@@ -106,9 +107,19 @@ class Session:
             else:
                 self.ask(text)
         except AccordError as error:
-            self.problems += 1
-            self.view.problem(str(error))
+            self._tell_problem(str(error))
+        except Exception as error:
+            if not compat.is_out_of_memory(error):
+                raise
+            self._tell_problem(
+                "Memory ran out, and the prompt is taken back. /clear begins again; a shorter"
+                " --max-new-tokens needs less."
+            )
         return True
+
+    def _tell_problem(self, text: str) -> None:
+        self.problems += 1
+        self.view.problem(text)
 
     def _command(self, text: str) -> bool:
         word, _, argument = text[1:].partition(" ")
@@ -312,7 +323,7 @@ class Session:
         self._saved.clear()
         self._save_answers(self.conversation.exchanges[:-1])
         self.view.say(
-            f"{argument}: {count(self.answers.rows, 'row')} written. The last prompt is written"
+            f"{argument}: {plural(self.answers.rows, 'row')} written. The last prompt is written"
             " when the next one is asked or the session ends, with all answers that /again draws."
         )
 
@@ -334,7 +345,7 @@ class Session:
         assert self.pairs is not None
         self.conversation = self.conversation.keep(chosen)
         self.view.say(
-            f"{self.pairs.path.name}: {count(self.pairs.rows, 'pair')}. The conversation goes on"
+            f"{self.pairs.path.name}: {plural(self.pairs.rows, 'pair')}. The conversation goes on"
             f" with the {side} answer ({last.last.sides[chosen]})."
         )
 
@@ -405,11 +416,6 @@ def _require_text(line: str) -> None:
         raise UsageError("Not sent: this line is no text in UTF-8.") from error
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun}" + "s" * (number != 1)
-
-
 class Command(NamedTuple):
     """A command of the session."""
 
@@ -430,7 +436,7 @@ COMMANDS = {
     "clear": Command("", "begin a new conversation", Session.clear),
     "save": Command("FILE", "add the prompts and answers to a file for accord score", Session.save),
     "prefer": Command(
-        "SIDE", "left or right is better: add a pair for accord train", Session.prefer
+        "SIDE [FILE]", "left or right is better: add a pair for accord train", Session.prefer
     ),
     "quit": Command("", "leave, as Ctrl-D does", Session.quit),
 }

@@ -11,6 +11,7 @@ from typing import TextIO
 from accord.assess.chat.columns import Columns, fits
 from accord.assess.chat.conversation import Draw, Exchange
 from accord.assess.chat.ctrl_c import CtrlC, Pressed
+from accord.assess.chat.echo import echo
 from accord.assess.chat.sides import Side
 from accord.assess.chat.wrapped import Wrapped, harmless
 from accord.errors import plural, printable
@@ -95,7 +96,7 @@ class TerminalView:
     def agrees(self, question: str) -> bool:
         self._write(harmless(question) + " [y/N] ")
         try:
-            with self.ctrl_c.raised():
+            with self.ctrl_c.raised(), echo(True):
                 return sys.stdin.readline().strip().lower() in ("y", "yes")
         except Pressed:
             self._write("\n")

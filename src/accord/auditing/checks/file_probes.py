@@ -12,7 +12,7 @@ from scipy import sparse
 
 from accord.auditing.checks.probes import FOLDS, READ, fold_of
 from accord.auditing.measure import language
-from accord.auditing.prompts import content_words, prompt_text
+from accord.auditing.prompts import content_words, near_prompts, prompt_arrays, prompt_text
 from accord.auditing.scan import Sampled, Scan
 from accord.evaluate.auc import auc_estimate
 from accord.evaluate.intervals import Estimate, accuracy, bounded_mean
@@ -72,16 +72,23 @@ def kind_auc(pair: FilePair) -> Estimate | None:
     if min(map(len, pair.samples)) < 2 * FOLDS:
         return None
     held_out = np.repeat([False, True], [len(each) for each in pair.samples])
-    ours, theirs = (
-        each.groups[[one.row for one in sample]]
-        for each, sample in zip(pair.scans, pair.samples, strict=True)
-    )
-    groups = np.concatenate([ours, theirs + int(ours.max()) + 1])
+    groups = _clusters(samples)
     table = sparse.hstack(
         [sparse.csr_matrix(_prompt_features(samples)), _words([_asked(each) for each in samples])]
     ).tocsr()
     odds = _cross_fitted(table, held_out, fold_of(groups, 0), balanced=True)
     return auc_estimate(odds, held_out, groups.tolist())
+
+
+def _clusters(samples: list[Sampled]) -> np.ndarray:
+    """Cluster the prompts of both files together, [n].
+
+    `accord split` holds out whole clusters of the file that it cuts. A small part alone does not
+    show what most prompts share, so in its own clusters the prompts of one topic ("rate the soup",
+    "sum up the soup") are apart, and each would tell a classifier of the others.
+    """
+    found = prompt_arrays([each.example.prompt for each in samples])
+    return near_prompts(found["questions"], found["prompt_signs"], found["cores"])
 
 
 def _asked(sample: Sampled) -> str:

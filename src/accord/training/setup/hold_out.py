@@ -20,18 +20,16 @@ from accord.runs.files import read_json
 from accord.types import CheckpointError, DataError, Finding, UsageError
 
 OPTION = "--hold-out"
-NOTHING_HELD_OUT = (
-    "! no held-out rows: nothing will tell whether this run worked. {remedy}",
-    "cut some off by prompt: --hold-out 0.1, or name a file: --held-out FILE",
-    "name a file of other prompts: --held-out FILE",
-)
+NOTHING_HELD_OUT = "! no held-out rows: nothing will tell whether this run worked. "
+CUT_SOME_OFF = "Cut some off by prompt: --hold-out 0.1; or name a file: --held-out FILE"
+NAME_PROMPTS = "Name a file of other prompts: --held-out FILE"
 
 
 def warn_without_held_out(config: Config, display: Display) -> None:
     """Say before anything is loaded that a run without held-out rows cannot be judged."""
     if config.held_out_file is None:
-        says, of_rows, of_prompts = NOTHING_HELD_OUT
-        display.line(says.format(remedy=of_rows if config.rollouts is None else of_prompts))
+        remedy = CUT_SOME_OFF if config.rollouts is None else NAME_PROMPTS
+        display.line(NOTHING_HELD_OUT + remedy)
 
 
 def parts_exist(config: Config) -> bool:

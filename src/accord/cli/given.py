@@ -1,0 +1,99 @@
+"""Words that a user gave, as they were meant: data or a recipe, a method, a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from accord.environment.nearest import did_you_mean
+from accord.errors import UsageError
+
+RECIPES = (".yaml", ".yml")
+RUNS = "runs"  # the folder in which accord train makes new ones
+
+
+def method_name(name: str | None) -> str | None:
+    """Return a method as the tables have it: DPO is dpo, and dr-grpo is dr_grpo."""
+    if name is None or ":" in name:  # a module's name keeps its capitals
+        return name
+    return name.strip().lower().replace("-", "_")
+
+
+def method_names(names: str) -> str:
+    """Return several methods, as --methods takes them, in the tables' own letters."""
+    return ",".join(method_name(name) or "" for name in names.split(","))
+
+
+def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str | None]:
+    """Tell what the word behind `accord train` is: (recipe, data).
+
+    Raises:
+      UsageError: data is given twice, or the word is a run, a model or nothing that is there.
+    """
+    if word is None:
+        return None, data
+    from accord.config.shipped import hint
+
+    path = Path(word).expanduser()
+    if path.suffix in RECIPES or _holds_settings(path):
+        return word, data
+    if (path / "config.yaml").is_file():
+        raise UsageError(f"{word}: a run, and no recipe. Go on with it: accord resume {word}")
+    if (path / "config.json").is_file():
+        raise UsageError(
+            f"{word}: a model's folder. Name it as the model: accord train --model {word} --data"
+            f" {data or 'FILE'}"
+        )
+    if word != "-" and not path.exists() and not any(sign in word for sign in "*?["):
+        raise UsageError(
+            f"{word}: no such recipe, and no such file of preferences.{did_you_mean(word)}"
+            f" {hint(word)}"
+        )
+    if data is not None:
+        raise UsageError(
+            f"{word} and --data {data}: both are data. Leave one of the two out; held-out rows are"
+            f" given with --held-out."
+        )
+    return None, word
+
+
+def _holds_settings(path: Path) -> bool:
+    """Tell whether a JSON file, or one without a suffix, is a recipe: a mapping with its sections.
+
+    The file is small, or it is data.
+    """
+    from accord.config.schema import RECIPE_BYTES, Config, load_recipe
+
+    if path.suffix not in ("", ".json") or not path.is_file():
+        return False
+    if path.stat().st_size > RECIPE_BYTES:
+        return False
+    try:
+        found = load_recipe(str(path))
+    except UsageError:
+        return False
+    return bool(found) and set(found) <= set(Config.model_fields)
+
+
+def runs_to_show(words: list[str], say: Callable[[str], None]) -> list[str]:
+    """Return the runs to report on: those that are named, or the newest of a folder of runs.
+
+    Raises:
+      UsageError: no run there.
+    """
+    from accord.runs.nearby import newest, runs_in
+
+    if len(words) > 1 or (words and (Path(words[0]).expanduser() / "config.yaml").is_file()):
+        return words
+    folder = words[0] if words else RUNS
+    found = runs_in(folder)
+    if not found:
+        if words:
+            return words  # the report says what is wrong with it
+        raise UsageError(
+            f"No run is named, and {RUNS}/ has none. Name one: accord report FOLDER\n"
+            "Or make one: accord train --data FILE --held-out FILE"
+        )
+    chosen = newest(found)
+    say(f"{folder} holds {len(found):,} run{'s' * (len(found) > 1)}; the newest is {chosen}")
+    return [str(chosen)]

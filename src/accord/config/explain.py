@@ -1,0 +1,83 @@
+"""The problems of a config in words: where, what was expected there, and a key's right name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from accord.config.renamed import RENAMED, TRL_NAMES
+from accord.environment.nearest import nearest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+def explain(problem: ErrorDetails, schema: Any) -> str:
+    """Say in one line what is wrong with a field of a config of this schema."""
+    where = ".".join(
+        str(part) for part in problem["loc"] if part not in ("LoraConfig", "str", "list[str]")
+    )
+    if problem["type"] == "extra_forbidden":
+        said = f"{where}: unknown key{_suggest(problem['loc'], schema)}"
+        return said if said.endswith("?") else f"{said}."
+    if problem["type"] == "missing":
+        hint = " (--data FILE)" if where in ("data", "data.train") else ""
+        return f"{where}: missing{hint}."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "string_pattern_mismatch" and (
+        meaning := _meaning(problem["loc"], schema)
+    ):
+        message = f"expected {meaning.rstrip('.')}"
+    return (
+        f"{where or 'recipe'}: {message}; got {problem['input']!r:.100}."
+        if where
+        else f"{message}."
+    )
+
+
+def _suggest(location: tuple, schema: Any) -> str:
+    *path, key = (str(part) for part in location)
+    if new := RENAMED.get(".".join((*path, key))):
+        return f": its name was changed to {new.rpartition('.')[2]}"
+    if key in TRL_NAMES:
+        return f": {key} is TRL's name; here it is {TRL_NAMES[key]}"
+    node = _section(path, schema)
+    if here := nearest_words(key, node.model_fields):
+        return here
+    if node is schema and (inner := _inner(key, schema)):
+        return f"; did you mean {inner}?"
+    return f"; known here: {', '.join(node.model_fields)}"
+
+
+def _section(path: Sequence[str], schema: Any) -> Any:
+    """Return the section at a path, or the innermost that is one."""
+    node = schema
+    for part in path:
+        field = node.model_fields.get(part)
+        kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
+        node = next((kind for kind in kinds if hasattr(kind, "model_fields")), node)
+    return node
+
+
+def _inner(key: str, schema: Any) -> str | None:
+    """Find the path of a field by its last part, where only one section has such a field."""
+    paths: dict[str, list[str]] = {}
+    for section in schema.model_fields:
+        if (kind := _section([section], schema)) is not schema:
+            for name in kind.model_fields:
+                paths.setdefault(name, []).append(f"{section}.{name}")
+    close = nearest(key, [name for name, found in paths.items() if len(found) == 1], 0.8)
+    return paths[close][0] if close else None
+
+
+def _meaning(location: tuple, schema: Any) -> str | None:
+    """Return what stands beside a field in this file."""
+    *path, key = (str(part) for part in location)
+    field = _section(path, schema).model_fields.get(key)
+    return field.description if field else None
+
+
+def nearest_words(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the nearest word; nothing where there is none."""
+    close = nearest(word, known)
+    return f"; did you mean {close}?" if close else ""

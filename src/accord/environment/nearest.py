@@ -1,0 +1,46 @@
+"""The nearest right name for one that does not exist: of a word, and of a file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+MOST = 2_000  # entries of a folder that are compared
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Find the known word that is most like this one; capitals make no difference."""
+    by_small = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(word.lower(), list(by_small), n=1, cutoff=cutoff)
+    return by_small[close[0]] if close else None
+
+
+def nearest_path(path: str) -> str | None:
+    """Find the file or folder that is most like a path which does not exist.
+
+    One wrong part of the path is mended; the rest must be right.
+    """
+    place = Path(path).expanduser()
+    for depth, part in enumerate(reversed(place.parts)):
+        above = Path(*place.parts[: len(place.parts) - depth - 1])
+        rest = place.parts[len(place.parts) - depth :]
+        try:
+            if not above.is_dir():
+                continue
+            with os.scandir(above) as found:
+                names = [entry.name for entry in islice(found, MOST)]
+        except (OSError, ValueError):  # a folder that may not be read; a NUL in the name
+            return None
+        close = nearest(part, names)
+        mended = above.joinpath(close, *rest) if close else None
+        return str(mended) if mended is not None and mended.exists() else None
+    return None
+
+
+def did_you_mean(path: str) -> str:
+    """Return a sentence with the nearest path; nothing where there is none."""
+    close = nearest_path(path)
+    return f" Did you mean {close}?" if close else ""
