@@ -66,11 +66,7 @@ NOT_RUN = {
 }
 # What a page takes for granted, as start.md leaves it.
 FIRST_RUN = "accord train --data pairs.jsonl --held-out test.jsonl --output runs/first"
-BEFORE = {
-    "docs/chat.md": FIRST_RUN,
-    "docs/elsewhere.md": FIRST_RUN,
-    "docs/measure.md": FIRST_RUN,
-}
+BEFORE = {"docs/chat.md": FIRST_RUN, "docs/elsewhere.md": FIRST_RUN, "docs/measure.md": FIRST_RUN}
 SERVERS = ("accord watch *",)  # run until they are stopped
 # What the exit code may be: an audit may find a few made-up rows unfit, and so may advice. Two
 # updates of a two-layer model are smaller than the rounding of bfloat16, where a machine has it.

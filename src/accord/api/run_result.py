@@ -101,9 +101,9 @@ class Result(RunResult):
     def _repr_html_(self) -> str:
         shown: dict[str, Any] = {"folder": self.folder, "weights": self.saved}
         shown |= {"updates": f"{self.steps:,}"}
-        # a run without figures has one sentence, which says so
         names = ("learned", "cost", "to look at")
-        shown |= {name: says for name, says in zip(names, self.verdict, strict=False)}
+        # a run without figures has one sentence, which says so
+        shown |= dict(zip(names, self.verdict, strict=False))
         shown |= {f"{each.check}, step {each.step}": each.says for each in self.flags}
         shown |= {each.check: each.says for each in self.warnings}
         return table("accord run", shown.items())

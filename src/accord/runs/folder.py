@@ -27,9 +27,9 @@ from accord.types import CheckpointError, Finding, UsageError
 # the reason for a refusal before the first update; such a folder may be used again
 REFUSED = "refused.txt"
 REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
+AGAIN = "give the command again; or name another folder: --output DIR"
 # fields that name what a run was given in memory and keeps in its own folder
 KEPT = (("data", "train"), ("data", "held_out"), ("model", "name"))
-AGAIN = "give the command again; or name another folder: --output DIR"
 PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
 
