@@ -1,5 +1,4 @@
-"""What a caller has in memory, under a name that the rest of accord can read: rows, and a loaded
-model.
+"""Rows and models that a caller has in memory, under names that the rest of accord can read.
 
 A run keeps them in its folder, so that `resume`, `evaluate` and `report` find them there; every
 other function has them in a temporary folder while it works.

@@ -1,4 +1,4 @@
-"""What the functions return: short when printed, a small table in a notebook.
+"""Results of the functions: short when printed, a small table in a notebook.
 
 Texts of the data are hostile: everything that a notebook shows is escaped.
 """

@@ -56,7 +56,7 @@ class Result(RunResult):
 
     @property
     def verdict(self) -> list[str]:
-        """What was learned, what it cost, what to look at: the three sentences of the report."""
+        """The report's three sentences: what was learned, what it cost, what to look at."""
         try:
             return [in_python(line) for line in verdict(Recorded.open(str(self.folder)))]
         except AccordError as error:
@@ -101,7 +101,9 @@ class Result(RunResult):
     def _repr_html_(self) -> str:
         shown: dict[str, Any] = {"folder": self.folder, "weights": self.saved}
         shown |= {"updates": f"{self.steps:,}"}
-        shown |= dict(zip(("learned", "cost", "to look at"), self.verdict, strict=False))
+        names = ("learned", "cost", "to look at")
+        # a run without figures has one sentence, which says so
+        shown |= dict(zip(names, self.verdict, strict=False))
         shown |= {f"{each.check}, step {each.step}": each.says for each in self.flags}
         shown |= {each.check: each.says for each in self.warnings}
         return table("accord run", shown.items())

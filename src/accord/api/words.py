@@ -48,7 +48,8 @@ PLAIN_FLAGS = frozenset(
         "set share steps temperature template to top-p trials"
     ).split()
 )
-RENAMED_FLAGS = {"for": "harness"}  # `for` is a word of Python's own
+# `for` is a word of Python's own, and `lr` the command line's short form
+RENAMED_FLAGS = {"for": "harness", "lr": "learning_rate"}
 # Flags that stand for a keyword with a value of its own.
 FIXED_FLAGS = {"all-weights": "lora=False"}
 # Flags of the terminal alone: what they print, a result has.

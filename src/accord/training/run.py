@@ -99,7 +99,8 @@ def start(
     """
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
         require_fit(config, world)
-        world.agree(lambda: _require_files(config))
+        if fill is None:
+            world.agree(lambda: _require_files(config))
         display = display_for_rank(display, world)
         folder = create_folder(config, world)
         with locked(folder, world), keep_warnings(_log(folder, world)):
@@ -113,11 +114,14 @@ def _filled(
 ) -> Config:
     """Fill the folder on the first rank; what cannot be written is a reason to refuse."""
     try:
-        filled = world.on_first(lambda: fill(config, folder.path).model_dump(mode="json"))
+        filled = make_config(
+            world.on_first(lambda: fill(config, folder.path).model_dump(mode="json"))
+        )
+        world.agree(lambda: _require_files(filled))
     except AccordError as error:
         folder.refuse(str(error))
         raise
-    return make_config(filled)
+    return filled
 
 
 def resume(
