@@ -5,7 +5,7 @@ PIP = .venv/bin/pip install -q --disable-pip-version-check
 # instead of several GB of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test test-fast test-newest test-oldest check docs wheel clean
+.PHONY: setup demo test test-fast test-newest test-oldest check docs docs-pages wheel clean
 
 setup: .venv/.done
 
@@ -54,6 +54,10 @@ check: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy src
+
+# Tables of the code and measured figures, written into the pages of docs/; a test holds them fresh.
+docs-pages: setup
+	.venv/bin/python docs/write_pages.py
 
 # Warnings are errors (mkdocs.yml). The pages lie in site/ and open from a disk.
 docs: setup

@@ -52,9 +52,11 @@ NOT_RUN = {
     "make *": "sets up an environment from the package index or takes the whole suite: run by hand",
     "source .venv/bin/activate": "the environment of `make setup`; here it is the one at work",
     "pip install *": "the package index",
+    "sudo apt-get install *": "packages of the machine",
+    "accord train * --allow hub *": "the hub",
     "pipx install *": "the package index",
     "uv tool install *": "the package index",
-    "python3 -m venv *": "the environment of a wheel, made by hand",
+    "python3 -m venv *": "an environment of its own, made by hand",
     "docker *": "no machine here runs Docker",
     "torchrun --standalone --nproc-per-node 8 *": "eight GPUs",
     "torchrun --standalone --nproc-per-node 4 *": "goes on with a run of eight GPUs",
@@ -62,6 +64,7 @@ NOT_RUN = {
     "accord eval * --judge http://127.0.0.1:8000/v1 *": "an endpoint on port 8000 and its model",
     "lm_eval *": "a package that is no dependency, and a folder of tasks",
     "inspect eval *": "a package that is no dependency",
+    "jupyter *": "a package that is no dependency; the tests run the cells",
     "python -m pytest *": "the suite itself",
 }
 # What a page takes for granted, as start.md leaves it.
@@ -94,18 +97,13 @@ class Command:
 
 
 def documents() -> dict[str, str]:
-    """Read README and the pages; what is made from the code is made first."""
-    if str(ROOT / "docs") not in sys.path:
-        sys.path.insert(0, str(ROOT / "docs"))
-    from making.pages import expand
-
+    """Read README and the pages."""
     found = {}
     for name in DOCUMENTS:
         path = ROOT / name
         files = sorted(path.rglob("*.md")) if path.is_dir() else [path] * path.exists()
         for file in files:
-            text = file.read_text(encoding="utf-8")
-            found[str(file.relative_to(ROOT))] = expand(text) if path.is_dir() else text
+            found[str(file.relative_to(ROOT))] = file.read_text(encoding="utf-8")
     return found
 
 

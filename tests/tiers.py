@@ -51,6 +51,7 @@ SLOW = (
     "evaluate/test_crossed.py",
     "evaluate/test_coverage.py",
     "evaluate/test_scorers.py",
+    "examples/test_notebooks.py::test_notebook_runs_and_shows_what_it_says",
     "examples/test_examples.py::test_example_runs_and_shows_what_it_says",
     "forward/test_families.py",
     "forward/test_flex.py::test_batches_of_one_length_share_a_kernel",

@@ -1,4 +1,4 @@
-"""Files of the repository on a page: documents, code, recipes."""
+"""Files of the repository on a page: code, recipes, examples."""
 
 from __future__ import annotations
 
@@ -7,24 +7,7 @@ import re
 
 from making.text import ROOT, block, plain
 
-# documents that are pages
-PAGE_OF = {
-    "PAPERS.md": "papers.md",
-    "BENCHMARKS.md": "benchmarks.md",
-    "docs/decisions/history-of-benchmarks.md": "decisions/history-of-benchmarks.md",
-}
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".jsonl": "json"}
-
-
-def include(name: str) -> str:
-    """A document of the repository's root; links to files that are no page become their names."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    return re.sub(r"\[([^\]]+)\]\(([^)#:\s]+)\)", _link, text)
-
-
-def _link(found: re.Match) -> str:
-    words, target = found[1], found[2]
-    return f"[{words}]({PAGE_OF[target]})" if target in PAGE_OF else words
 
 
 def code(name: str) -> str:

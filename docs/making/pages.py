@@ -1,5 +1,8 @@
-"""`{{ name words }}` on a page becomes markdown; a name or a figure that is not there ends the
-build.
+"""Pieces of a page that are made: what stands between `<!-- made: name words -->` and
+`<!-- end -->` is written by the function of that name.
+
+The comments are seen by nobody who reads the page, so that the page in the repository, in an
+editor and on the site is one file (docs/decisions/0044-pages-that-read-anywhere.md).
 """
 
 from __future__ import annotations
@@ -7,10 +10,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
+from accord.play.build import page as playground
 from making import commands, data, figures, files, methods, monitoring, moving, python
+from making.text import ROOT
 
-MACRO = re.compile(r"\{\{ (.+?) \}\}")
+# What stands between the comments; an opening comment with nothing behind it begins a block.
+# Comments between backticks are shown as code.
+OPENING = r"(?<!`)<!-- made: (?P<call>[^\n]+?) -->"
+CLOSING = r"<!-- end -->(?!`)"
+MADE = re.compile(rf"{OPENING}(?P<body>.*?){CLOSING}", re.DOTALL)
+COMMENT = re.compile(rf"{OPENING}|{CLOSING}")
+
+# What `accord play` writes, so that pages can link to it and the site can show it.
+PLAYGROUND = ROOT / "docs/playground.html"
 
 MACROS: dict[str, Callable[..., str]] = {
     "audit_scale": figures.audit_scale,
@@ -31,7 +45,6 @@ MACROS: dict[str, Callable[..., str]] = {
     "held_out": figures.held_out,
     "verdicts": figures.verdicts,
     "coverage": figures.coverage,
-    "include": files.include,
     "kl_spent": methods.kl_spent,
     "losses": moving.losses,
     "marks": data.marks,
@@ -58,22 +71,57 @@ class PageError(Exception):
     """A page asks for what is not there."""
 
 
+def pages() -> list[Path]:
+    """List every page of docs/."""
+    return sorted((ROOT / "docs").rglob("*.md"))
+
+
+def stale() -> dict[Path, str]:
+    """Find the pages whose made pieces are not what the code and the results say now, with the
+    text that they should have; the playground among them.
+    """
+    fresh = {page: expand(page.read_text(encoding="utf-8")) for page in pages()}
+    fresh[PLAYGROUND] = playground()
+    return {
+        page: text
+        for page, text in fresh.items()
+        if not page.is_file() or page.read_text(encoding="utf-8") != text
+    }
+
+
 def expand(markdown: str) -> str:
-    """The page with every macro replaced. What a macro gives is not looked at again.
+    """Write every made piece of a page anew; the rest is left as it is.
 
     Raises:
-      PageError: no such macro; or the macro itself found no such file, figure or field.
+      PageError: no such macro; a comment without its partner; or the macro itself found no such
+        file, figure or field.
     """
-    return MACRO.sub(lambda found: _made(found[1]), markdown)
+    written = MADE.sub(_piece, markdown)
+    alone = COMMENT.search(without_made(written))
+    if alone:
+        raise PageError(f"{alone[0]} has no partner. A made piece: <!-- made: NAME --><!-- end -->")
+    return written
+
+
+def without_made(markdown: str) -> str:
+    """The page without its made pieces: what was typed."""
+    return MADE.sub("", markdown)
+
+
+def _piece(found: re.Match) -> str:
+    made = _made(found["call"])
+    if COMMENT.search(made):
+        raise PageError(f"{found['call']}: what it makes holds a comment of made pieces")
+    # a block stands between blank lines: markdown reads a table right behind a comment as HTML
+    body = f"\n\n{made}\n\n" if found["body"].startswith("\n") else made
+    return f"<!-- made: {found['call']} -->{body}<!-- end -->"
 
 
 def _made(call: str) -> str:
     name, *words = shlex.split(call)
     if name not in MACROS:
-        raise PageError(
-            f"{{{{ {call} }}}}: no macro is called {name!r}. Known: {', '.join(MACROS)}."
-        )
+        raise PageError(f"{call}: no macro is called {name!r}. Known: {', '.join(MACROS)}.")
     try:
         return MACROS[name](*words)
     except (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
-        raise PageError(f"{{{{ {call} }}}}: {type(error).__name__}: {error}") from error
+        raise PageError(f"{call}: {type(error).__name__}: {error}") from error

@@ -1,4 +1,5 @@
-"""Every command line of README.md and docs/ can be typed as it stands, into bash and into zsh.
+"""Every command line of README.md and docs/ can be typed as it stands, into bash and into zsh, and
+into PowerShell where it stands on one line.
 
 benchmarks/readme_commands.py runs them; here they are read: they parse, hold no comment (typed into
 zsh, `#` is none) and no character that a shell would expand, and every command, option and extra
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from accord.cli.app import app
+from accord.config.build import build
 from benchmarks import readme_commands as readme
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +51,35 @@ def typed_badly(line: str) -> list[str]:
         faults.append("a placeholder in < >: a shell reads it as a file to read from")
     if re.search(r"(?:^|\s)=\w", text):
         faults.append("a word that begins with =: zsh looks for a command of that name")
+    if re.search(r"(?:^|\s)[~^{]|\{\S*[,.]\S*\}", text):
+        faults.append("a ~, ^ or braces that are not quoted: a shell puts something else there")
+    if re.search(r"!(?![\s=]|$)", re.sub(r"'[^']*'|\\.", "", line)):
+        faults.append("an ! outside single quotes: both shells look for an earlier command")
+    if re.search(r"[“”‘’–—]", text):
+        faults.append("a typographic quotation mark or dash: a shell takes it for a letter")
+    return faults
+
+
+def is_plain(command: readme.Command) -> bool:
+    """Tell a command that PowerShell can take from one that only a shell of Unix has."""
+    unix = ("source ", "sudo ", "bash ")
+    return not ("\\\n" in command.text or "<(" in command.text or command.text.startswith(unix))
+
+
+def typed_badly_in_powershell(line: str) -> list[str]:
+    """Say what PowerShell would take for something else than the reader meant.
+
+    Its own quotes: no escape by a backslash, and `$` counts between double quotes.
+    """
+    text, faults = re.sub(r"'[^']*'", "''", line), []
+    if "\\" in text:
+        faults.append("a backslash, which escapes nothing there")
+    if re.search(r"[$`]", text):
+        faults.append("a $ or ` outside single quotes: a variable, an escape")
+    if re.search(r"[;&|<>(){}@#]", re.sub(r'"[^"]*"', '""', text)):
+        faults.append("an operator that is not quoted")
+    if re.search(r"''\S|\"[^\"]*\"\S", text):
+        faults.append("a quotation that ends inside a word: PowerShell makes two words of it")
     return faults
 
 
@@ -71,6 +103,31 @@ def test_blocks_parse(shell, place, block):
 @pytest.mark.parametrize("command", COMMANDS, ids=named)
 def test_commands_can_be_typed_into_any_shell(command):
     assert not typed_badly(command.text)
+
+
+@pytest.mark.parametrize("command", list(filter(is_plain, COMMANDS)), ids=named)
+def test_plain_commands_can_be_typed_into_powershell(command):
+    assert not typed_badly_in_powershell(command.text)
+
+
+def test_most_commands_are_plain():
+    assert len(list(filter(is_plain, COMMANDS))) > 0.8 * len(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "line, fault",
+    [
+        ("echo $HOME", "variable"),
+        ("make demo; make test", "operator"),
+        ("make demo && make test", "operator"),
+        ("accord train --set 'a=1' | tail", "operator"),
+        ("accord sample \\'a\\'", "backslash"),
+        ("accord train --set 'rewards='[vader]", "inside a word"),
+        ("accord train --set @file", "operator"),
+    ],
+)
+def test_what_powershell_does_not_take_is_found(line, fault):
+    assert fault in " ".join(typed_badly_in_powershell(line))
 
 
 @pytest.mark.parametrize("shell", readme.SHELLS)
@@ -101,6 +158,11 @@ def test_a_command_that_zsh_does_not_take_is_found(tmp_path):
         ("ls *.jsonl", "bracket"),
         ("git clone <this repository> accord", "placeholder"),
         ("accord eval =MODEL", "begins with ="),
+        ("accord eval ~/models/mine", "something else there"),
+        ("accord report runs/{first,second}", "something else there"),
+        ('accord generate runs/first --prompt "Hello!"', "an earlier command"),
+        ("accord generate runs/first --prompt Hello!you", "an earlier command"),
+        ("accord train —method dpo", "typographic"),
     ],
 )
 def test_what_cannot_be_typed_is_found(line, fault):
@@ -115,6 +177,9 @@ def test_what_cannot_be_typed_is_found(line, fault):
         "accord train --data <(zcat pairs.jsonl.gz)",
         "accord score a.jsonl --reward length=-0.001",
         "python issue#17.py",
+        "accord generate runs/first --prompt 'Hello!'",
+        "pip install accord!=1.0",
+        "ls /home/a~b",
     ],
 )
 def test_what_can_be_typed_is_let_through(line):
@@ -159,6 +224,15 @@ def test_scripts_that_are_shown_call_accord_as_it_is():
         last = list(readme.lines_of(script))[-1].replace("\\\n", " ")
         words = shlex.split(last)
         parsed(words[words.index("accord") + 1 :])
+
+
+def test_the_recipe_that_is_shown_is_one():
+    """Its fields exist, and its files are those that the commands above it write and read."""
+    (shown,) = re.findall(r"```yaml\n(.*?)```", DOCUMENTS["docs/start.md"], re.DOTALL)
+    recipe = yaml.safe_load(shown)
+    assert build(recipe).objective["name"] == "dpo"
+    before = DOCUMENTS["docs/start.md"].partition(shown)[0]
+    assert all(f" {file} " in before for file in recipe["data"].values())
 
 
 def test_a_command_that_does_not_exist_is_found():

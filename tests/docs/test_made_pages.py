@@ -1,5 +1,5 @@
-"""What the site's pages are made of: each function says what the code, the schema or a result file
-says.
+"""Pieces that are made on the pages: each function says what the code, the schema or a result file
+says, and each page holds what they say now.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def name_of(path: Path) -> str:
 
 
 def macros(page: Path) -> list[str]:
-    return pages.MACRO.findall(page.read_text(encoding="utf-8"))
+    return [found["call"] for found in pages.MADE.finditer(page.read_text(encoding="utf-8"))]
 
 
 # ---------------------------------------------------------------- pieces
@@ -47,9 +47,52 @@ def test_text_shows_as_it_is():
     assert text.block("a\n```\nb").startswith("````text\n")
 
 
-def test_macros_are_replaced_once():
-    assert pages.expand("{{ writers }}").startswith("`trl-explicit`, ")
-    assert pages.expand("no macro: {x}") == "no macro: {x}"
+def test_a_made_piece_is_written_between_its_comments():
+    line = pages.expand("It writes <!-- made: writers -->old<!-- end -->.")
+    assert line.startswith("It writes <!-- made: writers -->`trl-explicit`, ")
+    assert line.endswith("<!-- end -->.") and "old" not in line
+    block = pages.expand("<!-- made: kl_spent 0.75 -->\n<!-- end -->")
+    assert block.startswith("<!-- made: kl_spent 0.75 -->\n\n| β |")
+    assert block.endswith(" |\n\n<!-- end -->")
+    assert pages.expand(line) == line and pages.expand(block) == block
+    for typed in ("no macro: {x}", "as code: `<!-- made: writers -->` and `<!-- end -->`"):
+        assert pages.expand(typed) == typed
+    assert pages.without_made(f"before {line} after") == "before It writes . after"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<!-- made: writers --> and no end", "an end <!-- end --> alone", "<!-- made: writers -->\n"],
+)
+def test_a_comment_without_its_partner_is_found(text):
+    with pytest.raises(pages.PageError, match="has no partner"):
+        pages.expand(text)
+
+
+def test_every_page_is_fresh():
+    stale = [str(page.relative_to(ROOT)) for page in pages.stale()]
+    assert not stale, f"write them anew: make docs-pages, or python docs/write_pages.py ({stale})"
+
+
+def test_a_page_that_is_not_fresh_is_found(tmp_path, monkeypatch):
+    page = tmp_path / "docs/page.md"
+    page.parent.mkdir()
+    page.write_text("<!-- made: figure silentbench counts/accord/caught -->0<!-- end -->")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "PLAYGROUND", tmp_path / "docs/playground.html")
+    (tmp_path / "docs/playground.html").write_text(pages.playground())
+    assert list(pages.stale()) == [page]
+    page.write_text(pages.stale()[page])
+    assert not pages.stale()
+
+
+def test_no_page_shows_a_placeholder():
+    """A page is read as it lies in the repository: nothing fills it in for its reader."""
+    assert_no_faults(
+        [page for page in pages.pages() if page.parent.name != "decisions"],
+        lambda page: ["a placeholder"] * ("{{" in page.read_text(encoding="utf-8")),
+        name_of,
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +110,7 @@ def test_macros_are_replaced_once():
 )
 def test_what_is_not_there_ends_the_build(call):
     with pytest.raises(pages.PageError, match=re.escape(call.split()[0])):
-        pages.expand(f"{{{{ {call} }}}}")
+        pages.expand(f"<!-- made: {call} --><!-- end -->")
 
 
 def test_every_macro_stands_on_a_page():
@@ -90,7 +133,7 @@ def test_a_figure_is_the_file_s():
 @pytest.mark.parametrize("name", ["held_out_truthfulqa", "held_out_hh_helpful"])
 def test_held_out_tables_equal_their_file(name):
     """Read back from the table that stands on the page."""
-    page = pages.expand(f"{{{{ held_out {name} }}}}")
+    page = figures.held_out(name)
     for method, row in json.loads((ROOT / f"benchmarks/results/{name}.json").read_text()).items():
         if isinstance(row, float):
             assert f"| {method} | – | – | {row:.3f} |" in page
@@ -156,20 +199,20 @@ def test_the_words_of_a_message():
 
 
 TYPED = re.compile(r"(?<![\w.§/:-])\d*\.\d{2,}|\b\d+(?:\.\d+)? ?(?:×|%)|\b\d{3,}\b(?! nats)")
-# the model's size; a licence; ln 2, which test_kl_spent_is_exact knows
-MEANT = {"135", "1.0", "0.6931"}
+# the model's size; a licence; ln 2, which test_kl_spent_is_exact knows; the level of all intervals
+MEANT = {"135", "1.0", "0.6931", "95 %"}
 
 
 def test_no_measured_figure_is_typed():
-    """Outside code and macros a page has no figure that looks measured: those come from the
+    """Outside code and made pieces a page has no figure that looks measured: those come from the
     results.
     """
 
     def check(page):
         prose = re.sub(
-            r"```.*?```|`[^`\n]*`|\{\{.*?\}\}|arXiv:\S+|\]\([^)]*\)",
+            r"```.*?```|`[^`\n]*`|arXiv:\S+|\]\([^)]*\)",
             "",
-            page.read_text(encoding="utf-8"),
+            pages.without_made(page.read_text(encoding="utf-8")),
             flags=re.DOTALL,
         )
         found = [
@@ -367,17 +410,6 @@ def test_python_shows_signature_and_docstring():
     assert "0x" not in python.reference(
         "accord.auditing.run.audit"
     ) and "    say: Say = …,\n" in python.reference("accord.auditing.run.audit")
-
-
-def test_links_of_a_document_lead_to_pages_or_nowhere(tmp_path, monkeypatch):
-    (tmp_path / "A.md").write_text(
-        "[one](PAPERS.md) [two](src/x.py) [three](https://arxiv.org/abs/1) [four](#five)"
-    )
-    monkeypatch.setattr(files, "ROOT", tmp_path)
-    assert (
-        files.include("A.md")
-        == "[one](papers.md) two [three](https://arxiv.org/abs/1) [four](#five)"
-    )
 
 
 def test_recipes_and_examples_are_all_listed():

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import assert_no_faults
-from making.pages import MACRO
+from making.links import SITE_PAGES
+from play.browser import Browser, chromium
 from typer.testing import CliRunner
 
 from accord.cli.app import app
@@ -22,6 +23,8 @@ pytest.importorskip("material", reason="pip install -e '.[docs]'")
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+# a link that the site shows as the page that it leads to (docs/hooks.py)
+PLAYGROUND = re.compile(r"^\[[^\]\n]+\]\(playground\.html#preset=(\w+)\)$", re.MULTILINE)
 # attributes that a browser follows by itself
 FETCHED = {"src", "srcset", "data", "poster", "action", "formaction", "background"}
 FETCHING_LINKS = {
@@ -71,7 +74,8 @@ class Requests(HTMLParser):
 
 def test_nothing_is_fetched_from_elsewhere(site):
     pages = sorted(site.rglob("*.html"))
-    assert len(pages) == len(PAGES) + 1  # and the page for what is not there
+    # and the documents that are pages there, the playground, the page for what is not there
+    assert len(pages) == len(PAGES) + len(SITE_PAGES) + 2
     for page in pages:
         requests = Requests()
         requests.feed(page.read_text(encoding="utf-8"))
@@ -81,7 +85,7 @@ def test_nothing_is_fetched_from_elsewhere(site):
         assert (
             len(requests.policies) == 1
             and "http" not in requests.policies[0]
-            and "default-src 'self'" in requests.policies[0]
+            and re.match(r"default-src '(self|none)'", requests.policies[0])
         )
     for style in site.rglob("*.css"):
         assert not re.search(
@@ -89,19 +93,88 @@ def test_nothing_is_fetched_from_elsewhere(site):
         ), style.name
 
 
-def test_every_macro_became_something(site):
-    for page in PAGES:
-        made = page.relative_to(ROOT / "docs").with_suffix(".html")
-        built = (site / made).read_text(encoding="utf-8")
-        assert not MACRO.search(
-            re.sub(r"<(code|pre|script).*?</\1>", "", built, flags=re.DOTALL)
-        ), page.name
-
-
 def test_the_site_holds_pages_and_nothing_of_their_making(site):
     assert not list(site.rglob("*.py")) and not (site / "making").exists()
     flags = (site / "metrics.html").read_text(encoding="utf-8")
     assert 'id="chosen-reward-negative"' in flags  # where start.md points to
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if chromium() is None:
+        pytest.skip("Chromium is not installed: the site cannot be opened")
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def show(browser, file: Path) -> None:
+    """Open a page of the site from the disk."""
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.call("Page.navigate", url=file.as_uri())
+    browser.until(f"document.readyState === 'complete' && location.href === '{file.as_uri()}'")
+
+
+def test_search_works_from_a_disk(site, browser):
+    """The index is a script, and what would be a worker runs in a frame."""
+    show(browser, site / "start.html")
+    browser.run(
+        """(() => { const input = document.querySelector('.md-search__input');
+        input.focus(); input.value = 'gamma_beta_ratio';
+        for (const kind of ['input', 'keyup']) input.dispatchEvent(new Event(kind)); })()"""
+    )
+    browser.until("document.querySelectorAll('.md-search-result__link').length > 0")
+    found = browser.run(
+        "[...document.querySelectorAll('.md-search-result__link')].map((link) => link.href)"
+    )
+    assert any("/beta.html" in url or "/methods.html" in url for url in found)
+    assert not browser.complaints
+    assert {url.split(":")[0] for url in browser.requests} <= {"file", "about", "blob", "data"}
+
+
+def test_the_playground_stands_where_pages_link_to_it(site, browser):
+    """At the preset of the link, which stays beside it for the repository's page."""
+    shown = {}
+    for page in PAGES:
+        presets = PLAYGROUND.findall(page.read_text(encoding="utf-8"))
+        built = (site / page.relative_to(ROOT / "docs").with_suffix(".html")).read_text("utf-8")
+        assert built.count('<iframe class="playground"') == len(presets), page.name
+        shown |= {page.stem: presets} if presets else {}
+    assert {"beta", "rlhf", "failures"} <= set(shown)
+    browser.complaints.clear()
+    browser.open((site / "playground.html").as_uri() + "#preset=hacking")
+    chosen = "document.querySelector('#presets [aria-pressed=true]').dataset.preset"
+    assert browser.run(chosen) == "hacking"
+    assert not browser.complaints
+
+
+def test_no_page_is_wider_than_a_narrow_window(site, browser):
+    """Wide tables and code scroll by themselves."""
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=480,
+        height=800,
+        deviceScaleFactor=1,
+        mobile=False,
+    )
+
+    def check(page: Path) -> list[str]:
+        show(browser, page)
+        wide = browser.run("document.documentElement.scrollWidth - innerWidth")
+        return [f"{wide} pixels too wide"] * (wide > 0)
+
+    assert_no_faults(sorted(site.glob("*.html")), check, name_of)
+
+
+def test_presets_of_links_are_presets():
+    presets = (ROOT / "src/accord/play/page/presets.js").read_text(encoding="utf-8")
+    known = set(re.findall(r"^  (\w+): \{$", presets, re.MULTILINE))
+    linked = {
+        preset
+        for page in PAGES
+        for preset in re.findall(r"playground\.html#preset=(\w+)", page.read_text("utf-8"))
+    }
+    assert linked and linked <= known
 
 
 def test_no_path_of_this_machine(site):
@@ -124,6 +197,10 @@ def shown_commands() -> list[list[str]]:
         if line.startswith("accord ") or "-m accord " in line
     ]
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def name_of(path: Path) -> str:
+    return path.name
 
 
 @cache

@@ -68,6 +68,18 @@ def test_a_preset_opens_from_its_link(page, preset):
     assert len(shown.run("document.querySelector('#claim').textContent")) > 40
 
 
+def test_inside_another_page_the_header_gives_way(browser, built, tmp_path):
+    """A page of the documentation has its own heading; the presets and the panels stay."""
+    around = tmp_path / "around.html"
+    frame = built.read_text(encoding="utf-8").replace("&", "&amp;").replace('"', "&quot;")
+    around.write_text(f'<!doctype html><meta charset="utf-8"><iframe srcdoc="{frame}"></iframe>')
+    browser.call("Page.navigate", url=around.as_uri())
+    inside = "document.querySelector('iframe')?.contentDocument"
+    browser.until(f"{inside}?.querySelector('#story')?.textContent.length > 0")
+    hidden = f"getComputedStyle({inside}.querySelector('%s')).display === 'none'"
+    assert browser.run(hidden % "header") and not browser.run(hidden % "nav")
+
+
 def test_what_the_page_shows_is_what_was_computed(page):
     """Displacement, seen: DPO says C 100 % of the time; at π* it would be 0."""
     found = table(page("#preset=displacement"))

@@ -112,6 +112,7 @@ function place(panel, parent) {
 }
 
 function build() {
+  if (window !== window.parent) document.documentElement.classList.add('framed'); // inside a page of the documentation
   for (const panel of [policies, plane]) place(panel, find('#first'));
   for (const { title, panels } of SECTIONS) {
     const grid = html('div', { class: 'grid' });

@@ -35,7 +35,7 @@ function middle(k, { left, column }) {
 }
 
 function headers(columns, shape) {
-  const small = shape.column < 46;
+  const small = shape.column < 54;
   return columns.map(({ name }, k) =>
     svg('text', { class: `head m-${name}${small ? ' small' : ''}`, x: middle(k, shape), y: 18, 'text-anchor': 'middle' }, NAMES[name],
       name === 'star' ? svg('title', {}, 'The optimum of reward under the KL penalty: π_ref · exp(r/β), normalised') : null));
