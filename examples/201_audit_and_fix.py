@@ -18,13 +18,8 @@ copied = rows[:4]
 contradicted = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows[4:7]]
 blank = [{**rows[7], "chosen": "  "}]
 
-messy = Path(fresh("messy.jsonl"))
-messy.write_text(
-    "".join(json.dumps(row) + "\n" for row in rows + copied + contradicted + blank),
-    encoding="utf-8",
-)
-
-found = accord.audit(messy, fix_to=fresh("cleaned.jsonl"))
+# rows in memory are audited as their file would be
+found = accord.audit(rows + copied + contradicted + blank, fix=fresh("cleaned.jsonl"))
 print(f"verdict: {found.verdict}")
 for finding in found.raised:  # ordered by harm
     print(f"  {finding.verdict:<8} {finding.check}: {finding.says}")

@@ -10,19 +10,18 @@ from pathlib import Path
 
 from settings import TRAIN, fresh
 
-from accord.auditing.split import split
-from accord.data.convert_file import convert_file
+import accord
 from accord.data.read import read
 
 folder = fresh("split")
-account = split(TRAIN, folder, share=0.2, seed=0)
+account = accord.split(TRAIN, folder, share=0.2, seed=0)
 print(
     f"{account['train']} to train on, {account['held_out']} held out, {account['unusable']}"
     " unusable"
 )
 
 openai = fresh("openai.jsonl")
-print("\n".join(convert_file(f"{folder}/train.jsonl", openai, "openai").lines()))
+print("\n".join(accord.convert(f"{folder}/train.jsonl", "openai", openai).lines))
 
 # A table with names of its own: nothing is guessed, so say what is what.
 mine = Path(fresh("mine.jsonl"))

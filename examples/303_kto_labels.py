@@ -19,16 +19,12 @@ labels += [
     {"prompt": row["prompt"], "completion": row["rejected"], "label": False} for row in rows[::2]
 ]
 
-thumbs = Path(fresh("thumbs.jsonl"))
-thumbs.write_text("".join(json.dumps(label) + "\n" for label in labels), encoding="utf-8")
-
 result = accord.train(
-    # twice, since there are half as many
     model=MODEL,
-    data=str(thumbs),
+    data=labels,  # rows in memory; the run keeps them in its folder
     method="kto",
     beta=0.1,
-    undesirable_weight=2.0,
+    undesirable_weight=2.0,  # twice, since there are half as many
     steps=STEPS,
     batch_size=16,
     output=fresh("kto-labels"),

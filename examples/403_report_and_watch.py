@@ -15,9 +15,9 @@ from urllib.request import urlopen
 
 from settings import OUTPUT, a_run, fresh
 
-from accord.pages.run import write_report
+import accord
 
-page = write_report([a_run()], fresh("report.html"))
+page = accord.report(a_run(), output=fresh("report.html"))
 print(f"{page}: {page.stat().st_size / 1000:.0f} kB")
 
 with socket.socket() as probe:  # a port that is free

@@ -10,21 +10,21 @@ from peft import PeftModel
 from settings import MODEL, a_run, fresh
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import accord
 from accord.models.embedded import embedded_folder
-from accord.runs.export import export_run
 
 run = a_run()
-done = export_run(run, fresh("merged"), merge=True, which="latest", dtype="float32")
-print(f"{done.folder}: {done.says}")
+folder = accord.export(run, fresh("merged"), merge=True, dtype="float32")
+print(f"merged into {folder}, and read back from there")
 
 # From here on nothing of accord: transformers alone, and transformers with PEFT.
-merged = AutoModelForCausalLM.from_pretrained(done.folder, dtype=torch.float32)
+merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 base = embedded_folder() if MODEL == "smollm2" else MODEL
 adapted = PeftModel.from_pretrained(
     AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), f"{run}/adapter"
 )
 
-ids = AutoTokenizer.from_pretrained(done.folder)(
+ids = AutoTokenizer.from_pretrained(folder)(
     "How do I keep bread fresh?", return_tensors="pt"
 ).input_ids
 with torch.no_grad():

@@ -330,7 +330,7 @@ OPTIONS = {
     "TRL's name": (["--set", "train.warmup_ratio=0.1"], 2, ["TRL's name; here it is train.warmup"]),
     "steps and epochs": (["--epochs", "1"], 2, ["steps and epochs both given"]),
     "no steps": (["--steps", "0"], 2, ["train.steps"]),
-    "not an assignment": (["--set", "objective.beta"], 2, ["expected key=value"]),
+    "not an assignment": (["--set", "objective.beta"], 2, ["expected KEY=VALUE"]),
     "unknown device": (["--set", "model.device=gpu"], 2, ["model.device"]),
 }
 

@@ -14,6 +14,8 @@ HERE = Path(__file__).parent
 
 # A folder, a file, or one test of a file.
 SLOW = (
+    "api/test_runs.py",
+    "api/test_snippets.py",
     "bad/",
     "assess/test_chat.py",
     "assess/test_chat_terminal.py",

@@ -9,24 +9,70 @@ Heavy imports (torch, transformers) wait until something needs them.
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = ["audit", "objectives", "resume", "train", "types"]
+__all__ = [
+    "AccordError",
+    "AccordWarning",
+    "DataWarning",
+    "RedFlag",
+    "advise",
+    "audit",
+    "compare",
+    "convert",
+    "dry_run",
+    "evaluate",
+    "export",
+    "generate",
+    "objectives",
+    "pair",
+    "report",
+    "resume",
+    "sample",
+    "score",
+    "split",
+    "sweep",
+    "train",
+    "types",
+]
 
+# public name -> the module that has it; None: it is a module itself
 _WHERE = {
-    "train": "accord.api",
-    "resume": "accord.api",
-    "audit": "accord.auditing.run",
+    "AccordError": "accord.errors",
+    "AccordWarning": "accord.errors",
+    "DataWarning": "accord.errors",
+    "RedFlag": "accord.errors",
+    "advise": "accord.api.data",
+    "audit": "accord.api.data",
+    "compare": "accord.api.comparing",
+    "convert": "accord.api.data",
+    "dry_run": "accord.api.training",
+    "evaluate": "accord.api.measuring",
+    "export": "accord.api.measuring",
+    "generate": "accord.api.measuring",
     "objectives": None,
+    "pair": "accord.api.measuring",
+    "report": "accord.api.measuring",
+    "resume": "accord.api.training",
+    "sample": "accord.api.measuring",
+    "score": "accord.api.measuring",
+    "split": "accord.api.data",
+    "sweep": "accord.api.comparing",
+    "train": "accord.api.training",
     "types": None,
 }
 
 if TYPE_CHECKING:
     from accord import objectives, types
-    from accord.api import resume, train
-    from accord.auditing.run import audit
+    from accord.api.comparing import compare, sweep
+    from accord.api.data import advise, audit, convert, split
+    from accord.api.measuring import evaluate, export, generate, pair, report, sample, score
+    from accord.api.training import dry_run, resume, train
+    from accord.errors import AccordError, AccordWarning, DataWarning, RedFlag
 
 
 def __getattr__(name: str):
@@ -42,3 +88,17 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_WHERE])
+
+
+class _Package(ModuleType):
+    """The package itself, where `evaluate` is the function.
+
+    Importing a module of the room `accord.evaluate` would put the room in its place.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name == "evaluate" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

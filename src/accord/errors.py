@@ -31,6 +31,22 @@ class AccordWarning(UserWarning):
     """A warning for a person that stops nothing, in one line."""
 
 
+class FindingWarning(AccordWarning):
+    """A warning that a finding of a check is behind: `finding` has its numbers and its remedy."""
+
+    finding: object = None
+
+
+class RedFlag(FindingWarning):
+    """A red flag of a run: its figures say that something goes wrong."""
+
+
+class DataWarning(FindingWarning):
+    """A finding before the first update that a person should look at: of rows, settings or the
+    model.
+    """
+
+
 def printable(text: str, keep: str = "") -> str:
     """Escape what could disturb a terminal or a UTF-8 file (controls, bidi marks, surrogates)."""
     return "".join(

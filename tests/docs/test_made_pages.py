@@ -403,13 +403,13 @@ def test_python_shows_signature_and_docstring():
         f"### accord.objectives.{name}\n" in page for name in OBJECTIVES
     )
     assert (
-        "    *,\n    set: Mapping[str, Any] | None = None,\n" in page
-        and "    **keywords: Any,\n) -> Result" in page
+        "    *,\n    model: Model | None = None,\n" in page
+        and "    **options: Any,\n) -> Result" in page
     )
     assert "L = -(1 - ε) log σ(βh)" in page or "log σ(" in page
     assert "0x" not in python.reference(
-        "accord.audit"
-    ) and "    say: Say = …,\n" in python.reference("accord.audit")
+        "accord.auditing.run.audit"
+    ) and "    say: Say = …,\n" in python.reference("accord.auditing.run.audit")
 
 
 def test_recipes_and_examples_are_all_listed():

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
+from accord.evaluate import bounded_means, intervals
 from accord.evaluate.intervals import (
     Estimate,
     accuracy,
@@ -35,7 +36,7 @@ def test_a_bounded_mean_of_wins_is_the_exact_interval():
 def test_many_distinct_clusters_are_approximated_alike(monkeypatch):
     values = np.random.default_rng(0).random(1_500)
     drawn = bounded_mean(values)
-    monkeypatch.setattr("accord.evaluate.bounded_means.MOST_DISTINCT", 100)
+    monkeypatch.setattr(bounded_means, "MOST_DISTINCT", 100)
     near = bounded_mean(values)
     assert_allclose((near.low, near.high), (drawn.low, drawn.high), atol=1e-3)
 
@@ -135,7 +136,7 @@ def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
     first = bootstrap_mean(values, seed=5)
     assert first == bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
     assert bootstrap_mean(values) == bootstrap_mean(values, seed=0)
-    monkeypatch.setattr("accord.evaluate.intervals.CELLS_AT_ONCE", 100)
+    monkeypatch.setattr(intervals, "CELLS_AT_ONCE", 100)
     assert bootstrap_mean(values, seed=5) == first
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from accord.assess.opened import OpenModel, open_model
@@ -14,7 +14,7 @@ from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.sample_prompts import PromptRow
 from accord.data.write import check_rows_file, new_file
-from accord.errors import plural
+from accord.errors import plural, printable
 from accord.models import fingerprint
 from accord.models.model_checks import halved
 from accord.sampling.local import LocalSampler
@@ -154,6 +154,14 @@ def answer_row(question: Question, answers: Sequence[Sample], provenance: dict) 
         "at": str(question.origin),
         "provenance": provenance,
     }
+
+
+def answer_lines(row: Mapping) -> Iterator[str]:
+    """Yield a prompt and its answers for a person."""
+    asked = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+    yield f"> {printable(asked, keep=chr(10))}"
+    for text, ended, logprob in zip(row["completions"], row["ended"], row["logprob"], strict=True):
+        yield f"  {printable(text.strip())}{'' if ended else ' …'}   ({logprob:.1f} nats)"
 
 
 def _questions(

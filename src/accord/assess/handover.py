@@ -15,9 +15,31 @@ import json
 import shlex
 from pathlib import Path
 
+from accord.runs.export import Exported, export_run
+from accord.runs.folder import RunFolder
 from accord.types import UsageError
 
 HARNESSES = ("lm-eval", "inspect-ai")
+
+
+def export_for(
+    run: str,
+    output: str | None,
+    *,
+    merge: bool,
+    which: str,
+    dtype: str | None,
+    harness: str | None = None,
+) -> tuple[Exported, str | None]:
+    """Export a run; return what was written, and the command that a harness evaluates it with.
+
+    Raises:
+      AccordError: as `runs.export.export_run` and `check`.
+    """
+    adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
+    check(harness, output, merge=merge, adapters=adapters)
+    done = export_run(run, output, merge=merge, which=which, dtype=dtype)
+    return done, None if harness is None else command(harness, done.folder)
 
 
 def check(harness: str | None, output: str | None, *, merge: bool, adapters: bool) -> None:

@@ -31,6 +31,38 @@ class Judging:
     max_tokens: int | None = None  # limit of one reply of the endpoint; its own default
 
 
+def judging_of(
+    judge: str | None,
+    model: str | None = None,
+    *,
+    timeout: float | None = None,
+    max_tokens: int | None = None,
+    against: str | None = None,
+    options: Mapping[str, Mapping[str, object]] | None = None,
+) -> Judging | None:
+    """Return what the judge's options ask for; None where nothing is judged.
+
+    Raises:
+      UsageError: an option that would do nothing, or seconds that make no sense.
+    """
+    if judge is None:
+        given = {
+            "--judge-model": model,
+            "--judge-timeout": timeout,
+            "--judge-max-tokens": max_tokens,
+            "--against": against,
+            "--judge-set": options or None,
+        }
+        if idle := [name for name, value in given.items() if value is not None]:
+            raise UsageError(
+                f"{' and '.join(idle)}: nothing is judged. Give a judge: --judge vader."
+            )
+        return None
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")
+    return Judging(judge, model, timeout, against, options or {}, max_tokens)
+
+
 def make_judge(asked: Judging) -> Judge:
     """Make the judge by its name: an address, which compares two answers itself, or any reward.
 

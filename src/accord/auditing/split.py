@@ -5,6 +5,7 @@ always on the same side.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -308,3 +309,15 @@ def split(
     """
     done = cut(data, output, share=share, seed=seed, naming=naming)
     return done.account | {"reading": [line.strip() for line in done.ledger.reading_lines()]}
+
+
+def summary(done: Mapping, output: str) -> list[str]:
+    """Return the account of `split` for a person."""
+    return [
+        *done["reading"],
+        f"{output}/train.jsonl: {plural(done['train'], 'row')}; {output}/held_out.jsonl:"
+        f" {plural(done['held_out'], 'row')}; {done['unusable']:,} unusable",
+        f"{plural(done['prompts'], 'prompt')} in {plural(done['clusters'], 'cluster')},"
+        f" {done['held_out_clusters']:,} of them held out; none is on both sides",
+        *table_lines(done["comparison"]),
+    ]

@@ -206,7 +206,7 @@ def train(
         if dry_run:
             if checks:
                 raise UsageError("--checks: a dry run shows every check as it is. Leave it out.")
-            from accord.cli.dry_run import show
+            from accord.training.dry_run import show
 
             return show(check(config, display), sys.stderr if as_json else sys.stdout)
         result = start(config, display, _command(), every_check=checks)
@@ -259,17 +259,15 @@ def export(
 
     def work():
         apply_env_defaults()
-        from accord.assess.handover import check, command
-        from accord.runs.export import export_run
-        from accord.runs.folder import RunFolder
+        from accord.assess.handover import export_for
 
-        adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
-        check(harness, output, merge=merge, adapters=adapters)
-        done = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
+        done, evaluate = export_for(
+            run, output, merge=merge, which=checkpoint, dtype=dtype, harness=harness
+        )
         for note in done.notes:
             _say(as_json, f"! {note}")
         _say(as_json, f"{done.folder}: read back from disk, {done.says}")
-        how = {} if harness is None else {"evaluate": command(harness, done.folder)}
+        how = {} if evaluate is None else {"evaluate": evaluate}
         for line in how.values():
             _say(as_json, f"evaluate it there: {line}")
         saved = {"saved": str(done.folder), "read_back": done.says, "notes": [*done.notes]}

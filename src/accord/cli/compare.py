@@ -22,7 +22,6 @@ from accord.cli.options import (
 from accord.environment.settings import apply_env_defaults
 from accord.errors import UsageError
 
-TRIALS = 20  # trials of a search
 Recipe = Annotated[
     str, typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")
 ]
@@ -133,7 +132,7 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
                 sample_tokens,
                 prompts,
                 scorer,
-                scorer_options=_scorer_options(scorer, scorer_set),
+                scorer_options=options_of(scorer_set or [], "--scorer-set"),
             )
             record = carry_out(base, method_names(methods), terms, _display(), command())
             return _finish(record, output, page, say, as_json)
@@ -196,24 +195,24 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         def work():
             from accord.config.build import build
 
-            tried = _trials(search, trials)
             named = columns_of(columns, ignore_columns)
             base = build(recipe, allow=allow or (), **named)
             apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import sweep as carry_out
+            from accord.campaign.compare.search import trials_of
 
             terms = Terms(
                 output,
                 seeds,
-                tried,
+                trials_of(search, trials),
                 samples,
                 sample_tokens,
                 prompts,
                 scorer,
                 kl_budget,
                 search,
-                _scorer_options(scorer, scorer_set),
+                options_of(scorer_set or [], "--scorer-set"),
             )
             record = carry_out(base, set_, terms, _display(), command())
             return _finish(record, output, page, say, as_json)
@@ -306,7 +305,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
                 answers,
                 reference_answers,
                 sample_tokens,
-                _scorer_options(scorer, scorer_set),
+                options_of(scorer_set or [], "--scorer-set"),
             )
             record = carry_out(base, wanted, _display(), command())
             file = write_page(record, output, page, "frontier")
@@ -322,21 +321,6 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         run(work, as_json)
 
     return frontier
-
-
-def _scorer_options(scorer: str | None, assignments: list[str] | None) -> dict:
-    if assignments and scorer is None:
-        raise UsageError("--scorer-set: no answer is scored. Give a scorer: --scorer vader.")
-    return options_of(assignments or [], "--scorer-set")
-
-
-def _trials(search: str, trials: int | None) -> int:
-    if search == "grid" and trials is not None:
-        raise UsageError(
-            "--trials: a grid tries every combination once. Leave it out, or search: --search"
-            " optuna."
-        )
-    return 1 if search == "grid" else trials or TRIALS
 
 
 def _recipe(recipe: str | None) -> str:

@@ -13,7 +13,6 @@ import typer
 from accord.cli.options import Columns, Format, IgnoreColumns, Json, naming_of
 from accord.environment.settings import apply_env_defaults
 from accord.environment.wrapping import fit
-from accord.errors import plural
 
 Data = Annotated[
     str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
@@ -206,24 +205,13 @@ def _split(run: Callable, say: Callable) -> Callable:
 
         def work():
             from accord.auditing.split import split as divide
-            from accord.auditing.split import table_lines
+            from accord.auditing.split import summary
 
             naming = naming_of(columns, ignore_columns, format)
             done = divide(data, output, share=share, seed=seed, naming=naming)
-            for line in done.pop("reading"):
+            for line in summary(done, output):
                 say(as_json, line)
-            say(
-                as_json,
-                f"{output}/train.jsonl: {plural(done['train'], 'row')}; {output}/held_out.jsonl:"
-                f" {plural(done['held_out'], 'row')}; {done['unusable']:,} unusable",
-            )
-            say(
-                as_json,
-                f"{plural(done['prompts'], 'prompt')} in {plural(done['clusters'], 'cluster')},"
-                f" {done['held_out_clusters']:,} of them held out; none is on both sides",
-            )
-            for line in table_lines(done["comparison"]):
-                say(as_json, line)
+            done.pop("reading")
             return done
 
         run(work, as_json)
@@ -298,36 +286,24 @@ def _advise(run: Callable, say: Callable) -> Callable:
         def work():
             nonlocal ready
             apply_env_defaults()
-            from accord.auditing.advise import advise as consider
-            from accord.auditing.machine import measure
+            from accord.auditing.advised import advise_on
             from accord.auditing.recipe import lines, write_recipe
-            from accord.auditing.run import audit as examine
             from accord.data.write import check_absent
-            from accord.models.load import load
 
             if recipe is not None:
                 check_absent(recipe)
-            naming = naming_of(columns, ignore_columns, format)
-            found = examine(
+            advice, found = advise_on(
                 data,
                 model=model,
                 held_out=held_out,
-                naming=naming,
+                naming=naming_of(columns, ignore_columns, format),
+                all_weights=all_weights,
                 model_rows=model_rows,
                 seed=seed,
                 say=_tell,
             )
             for line in found.scan.ledger.reading_lines():
                 say(as_json, line.strip())
-            _tell("timing the model")
-            advice = consider(
-                found,
-                measure(load(model)),
-                model=model,
-                data=data,
-                held_out=held_out,
-                all_weights=all_weights,
-            )
             ready = advice.ready
             for line in lines(advice):
                 say(as_json, line)

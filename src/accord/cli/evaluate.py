@@ -72,7 +72,7 @@ def _generate(run: Callable, say: Callable) -> Callable:
         def work():
             check_dtype(dtype)
             apply_env_defaults()
-            from accord.assess.generation import Sampling
+            from accord.assess.generation import Sampling, answer_lines
             from accord.assess.generation import generate as answer
 
             sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
@@ -89,7 +89,8 @@ def _generate(run: Callable, say: Callable) -> Callable:
                 say=tell,
             )
             for row in rows:
-                _print_answers(row, lambda line: say(as_json, line))
+                for line in answer_lines(row):
+                    say(as_json, line)
             if output is not None:
                 say(as_json, f"{output}: {plural(figures['prompts'], 'row')}")
             return {**figures, "rows": rows} if rows else figures
@@ -187,12 +188,19 @@ def _eval(run: Callable, say: Callable) -> Callable:
             from accord.assess.answers import Drawing
             from accord.assess.evaluation import Request
             from accord.assess.evaluation import evaluate as measure
+            from accord.assess.judging import judging_of
             from accord.assess.show import lines
             from accord.errors import UsageError
 
             drawing = Drawing(samples, max_new_tokens, seed)
-            limits = (judge_timeout, judge_max_tokens)
-            judging = _judging(judge, judge_model, limits, against, judge_set or [])
+            judging = judging_of(
+                judge,
+                judge_model,
+                timeout=judge_timeout,
+                max_tokens=judge_max_tokens,
+                against=against,
+                options=options_of(judge_set or [], "--judge-set"),
+            )
             asked = Request(
                 data,
                 reference,
@@ -228,46 +236,3 @@ def _eval(run: Callable, say: Callable) -> Callable:
         run(work, as_json)
 
     return evaluate
-
-
-def _print_answers(row: dict, say: Callable[[str], None]) -> None:
-    from accord.errors import printable
-
-    asked = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
-    say(f"> {printable(asked, keep=chr(10))}")
-    for text, ended, logprob in zip(row["completions"], row["ended"], row["logprob"], strict=True):
-        say(f"  {printable(text.strip())}{'' if ended else ' …'}   ({logprob:.1f} nats)")
-
-
-def _judging(
-    judge: str | None,
-    model: str | None,
-    limits: tuple[float | None, int | None],
-    against: str | None,
-    assignments: list[str],
-):
-    """Return what the judge's options ask for; an option that would do nothing is an error."""
-    from accord.assess.judging import Judging
-    from accord.errors import UsageError
-
-    timeout, max_tokens = limits
-    if judge is None:
-        if idle := [
-            name
-            for name, value in (
-                ("--judge-model", model),
-                ("--judge-timeout", timeout),
-                ("--judge-max-tokens", max_tokens),
-                ("--against", against),
-                ("--judge-set", assignments or None),
-            )
-            if value is not None
-        ]:
-            raise UsageError(
-                f"{' and '.join(idle)}: nothing is judged. Give a judge: --judge vader."
-            )
-        return None
-    if timeout is not None and not timeout > 0:
-        raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")
-    options = options_of(assignments, "--judge-set")
-    return Judging(judge, model, timeout, against, options, max_tokens)

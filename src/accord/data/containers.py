@@ -29,7 +29,9 @@ from accord.environment.nearest import did_you_mean
 from accord.errors import AccordWarning
 from accord.types import DataError, FileLine
 
-__all__ = ["KINDS", "MAX_ROW_BYTES", "Kind", "Source", "is_there", "locate"]
+__all__ = ["KINDS", "MAX_ROW_BYTES", "Kind", "Source", "is_there", "locate", "named_copy"]
+
+_copies: dict[str, Path] = {}  # names of rows in memory -> the files that they were written to
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,27 @@ def require_there(name: str) -> None:
 
 def is_there(name: str) -> bool:
     """Tell whether a path names a file or a folder, or a pattern matches one."""
+    if name in _copies:
+        return True
     path = os.path.expanduser(name)
     found = glob.iglob(path, recursive=True) if glob.has_magic(path) else iter(())
     return os.path.exists(path) or next(found, None) is not None
+
+
+@contextmanager
+def named_copy(name: str, file: Path) -> Iterator[str]:
+    """Let `locate` find a file under a name of its own, such as "rows of data", while the context
+    lasts; a name that is taken gets a number.
+    """
+    number, free = 1, name
+    while free in _copies or os.path.lexists(free):
+        number += 1
+        free = f"{name} ({number})"
+    _copies[free] = file
+    try:
+        yield free
+    finally:
+        del _copies[free]
 
 
 @contextmanager
@@ -164,6 +184,9 @@ def locate(path: str | Path) -> Iterator[Source]:
       DataError: there is no such file or folder.
     """
     name = str(path)
+    if name in _copies:
+        yield Source(name, _copies[name])
+        return
     if name == "-":
         with _copied(sys.stdin.buffer) as copy:
             yield Source("standard input", copy)

@@ -361,8 +361,8 @@ def require_columns(account: ColumnAccount, seen: set[str], file: str) -> None:
             close = difflib.get_close_matches(found, sorted(seen)[:1000], n=1)
             hint = f" Did you mean {expected}={close[0]}?" if close else ""
             raise DataError(
-                f"{file}: no row has a column {found!r}, which --columns {expected}={found} names"
-                f" (columns={{…}} in Python).{hint} {known}"
+                f"{file}: no row has a column {found!r}, which --columns {expected}={found}"
+                f" names.{hint} {known}"
             )
         read = found in account.used or account.prompts_only or not account.rows
         if not read and not isinstance(classify(expected), Metadata):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from accord.environment import faults
@@ -75,6 +75,9 @@ class Display:
         """Show that something between two updates begins that may take a while. Plain lines show
         its outcome instead.
         """
+
+    def prepared(self, findings: Sequence[Finding]) -> None:
+        """Take the findings before the first update as records; their lines are shown apart."""
 
     def evaluated(self, step: int, text: str) -> None:
         """Show that an evaluation was made."""

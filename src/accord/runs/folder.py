@@ -28,6 +28,8 @@ from accord.types import CheckpointError, Finding, UsageError
 REFUSED = "refused.txt"
 REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
 AGAIN = "give the command again; or name another folder: --output DIR"
+# fields that name what a run was given in memory and keeps in its own folder
+KEPT = (("data", "train"), ("data", "held_out"), ("model", "name"))
 PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
 
@@ -124,9 +126,25 @@ class RunFolder:
             recover(folder)
 
     def config(self) -> Config:
-        """Read the run's resolved config; its output points to where the run lies now."""
+        """Read the run's resolved config; its output, and what the run keeps of a caller's rows and
+        model, point to where the run lies now.
+        """
         raw = rename_keys(load_recipe(str(self.path / "config.yaml")))
+        for section, key in KEPT:
+            part = raw.get(section)
+            if isinstance(part, dict) and (own := self._kept(part.get(key), raw.get("output"))):
+                part[key] = own
         return make_config({**raw, "output": str(self.path)})
+
+    def _kept(self, path: object, former: object) -> str | None:
+        """Return where a file of the run lies now, if the path was inside its former folder."""
+        if not isinstance(path, str) or not isinstance(former, str):
+            return None
+        try:
+            inside = Path(path).relative_to(Path(former).expanduser())
+        except ValueError:
+            return None
+        return str(self.path / inside) if (self.path / inside).exists() else None
 
     def config_text(self) -> str:
         return (self.path / "config.yaml").read_text(encoding="utf-8")

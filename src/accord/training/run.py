@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -14,7 +14,7 @@ import torch
 
 from accord.auditing.run_rows import audit_findings
 from accord.auditing.trained import trained_rows as hash_rows
-from accord.config.schema import Config
+from accord.config.schema import Config, make_config
 from accord.data.containers import is_there, require_there
 from accord.distributed.world import ALONE, World, join_world
 from accord.engine.optimizers import FLOAT32
@@ -79,12 +79,19 @@ class Result:
 
 
 def start(
-    config: Config, display: Display, command: Sequence[str] = (), *, every_check: bool = False
+    config: Config,
+    display: Display,
+    command: Sequence[str] = (),
+    *,
+    every_check: bool = False,
+    fill: Callable[[Config, Path], Config] | None = None,
 ) -> Result:
     """Train a new run.
 
     Args:
       every_check: show a line for each check, and not only for what to look at.
+      fill: puts what a caller has in memory (rows, a model) into the run's folder, and returns the
+        config that names it there.
 
     Raises:
       AccordError: of the class that its cause has; a refused run's folder says why and can be used
@@ -92,11 +99,29 @@ def start(
     """
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
         require_fit(config, world)
-        world.agree(lambda: _require_files(config))
+        if fill is None:
+            world.agree(lambda: _require_files(config))
         display = display_for_rank(display, world)
         folder = create_folder(config, world)
         with locked(folder, world), keep_warnings(_log(folder, world)):
+            if fill is not None:
+                config = _filled(fill, config, folder, world)
             return _begin(config, folder, display, stop, command, world, every_check)
+
+
+def _filled(
+    fill: Callable[[Config, Path], Config], config: Config, folder: RunFolder, world: World
+) -> Config:
+    """Fill the folder on the first rank; what cannot be written is a reason to refuse."""
+    try:
+        filled = make_config(
+            world.on_first(lambda: fill(config, folder.path).model_dump(mode="json"))
+        )
+        world.agree(lambda: _require_files(filled))
+    except AccordError as error:
+        folder.refuse(str(error))
+        raise
+    return filled
 
 
 def resume(
@@ -197,6 +222,7 @@ def _begin(
     texts = ready.source.trained_texts
     world.on_first(lambda: trained_rows.write(folder.path, hash_rows(texts())))
     world.on_first(lambda: folder.accept(ready.findings))
+    display.prepared(ready.findings)
     announce_run(ready, folder, display, every_check=every_check)
     return _finish(Run(ready, folder, display, stop), command)
 

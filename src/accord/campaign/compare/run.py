@@ -58,6 +58,8 @@ class Terms:
         for flag, (value, low, high) in ranges.items():
             if not low <= value <= high:
                 raise UsageError(f"{flag} {value}: expected {low} to {high:,}.")
+        if self.scorer_options and self.scorer is None:
+            raise UsageError("--scorer-set: no answer is scored. Give a scorer: --scorer vader.")
         if self.search not in search.SEARCHES:
             raise UsageError(f"--search {self.search}: expected {' or '.join(search.SEARCHES)}.")
         if self.search != "grid" and self.kl_budget is not None:

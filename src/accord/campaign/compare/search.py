@@ -38,6 +38,7 @@ from accord.types import Refused, UsageError
 
 FILE = "search.json"
 SEARCHES = ("grid", "optuna")
+TRIALS = 20  # settings that a search tries, where no number is given
 BETWEEN, LOG = "..", "log:"
 RANGE = re.compile(r"(log:)?[-+.\de]+\.\.[-+.\de]+")
 
@@ -81,6 +82,20 @@ class Plan:
             "sampler": f"tpe of optuna {_optuna().__version__}",
             "space": [vars(axis) for axis in self.axes],
         }
+
+
+def trials_of(search: str, trials: int | None) -> int:
+    """Return the number of settings that a sweep tries beside its grid.
+
+    Raises:
+      UsageError: a number of trials, where nothing is searched.
+    """
+    if search == "grid" and trials is not None:
+        raise UsageError(
+            "--trials: a grid tries every combination once. Leave it out, or search: --search"
+            " optuna."
+        )
+    return 1 if search == "grid" else trials or TRIALS
 
 
 def plan(base: Config, assignments: Sequence[str], trials: int) -> Plan:

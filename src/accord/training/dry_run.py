@@ -4,7 +4,7 @@ result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from accord.errors import plural, printable
@@ -14,29 +14,38 @@ from accord.training.prepared import PreparedRun
 from accord.types import Tree
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is scored
+SHOWN = 2  # rows
 
 
 def show(ready: PreparedRun, stream: TextIO) -> dict:
     """Print the dry run for a person; return the same for a machine."""
+    print("\n".join(lines(ready)), file=stream)
+    return record(ready)
+
+
+def lines(ready: PreparedRun) -> Iterator[str]:
+    """Yield the dry run for a person."""
     objective = ready.learner.objective
-    shown = ready.source.shown(2)
-    for tree in shown:
-        print(f"\n{ready.source.origin(tree)}  ({_sizes(tree)})", file=stream)
-        print("\n".join(_marked(ready, tree)), file=stream)
-    print(
-        f"\n{OPEN}…{CLOSE} are answer tokens: scored, and trained on. All before them is prompt.\n",
-        file=stream,
+    for tree in ready.source.shown(SHOWN):
+        yield f"\n{ready.source.origin(tree)}  ({_sizes(tree)})"
+        yield from _marked(ready, tree)
+    yield (
+        f"\n{OPEN}…{CLOSE} are answer tokens: scored, and trained on. All before them is prompt.\n"
     )
     for finding in ready.findings:
-        print(f"{MARKS[finding.verdict]} {finding.check:<22} {finding.says}", file=stream)
+        yield f"{MARKS[finding.verdict]} {finding.check:<22} {finding.says}"
         if finding.remedy:
-            print(f"    {finding.remedy}", file=stream)
-    print(f"\nobjective: {objective.name}; {objective.convention}", file=stream)
-    print(
+            yield f"    {finding.remedy}"
+    yield f"\nobjective: {objective.name}; {objective.convention}"
+    yield (
         f"would make {plural(ready.steps, 'update')} of {ready.order.batch_size} {objective.rows}, "
-        f"peak learning rate {ready.peak:g}; nothing was trained or written",
-        file=stream,
+        f"peak learning rate {ready.peak:g}; nothing was trained or written"
     )
+
+
+def record(ready: PreparedRun) -> dict:
+    """Return the dry run for a machine."""
+    objective = ready.learner.objective
     return {
         "objective": {
             "name": objective.name,
@@ -48,7 +57,7 @@ def show(ready: PreparedRun, stream: TextIO) -> dict:
         "learning_rate": ready.peak,
         "rows": ready.source.accounts()["train"],
         "checks": [vars_of(finding) for finding in ready.findings],
-        "shown": [_as_ids(ready, tree) for tree in shown],
+        "shown": [_as_ids(ready, tree) for tree in ready.source.shown(SHOWN)],
     }
 
 
