@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
-from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,9 +13,6 @@ import pytest
 from conftest import assert_no_faults
 from making.links import SITE_PAGES
 from play.browser import Browser, chromium
-from typer.testing import CliRunner
-
-from accord.cli.app import app
 
 pytest.importorskip("material", reason="pip install -e '.[docs]'")
 
@@ -37,6 +32,10 @@ FETCHING_LINKS = {
     "manifest",
     "modulepreload",
 }
+
+
+def name_of(path: Path) -> str:
+    return path.name
 
 
 @pytest.fixture(scope="module")
@@ -182,39 +181,3 @@ def test_no_path_of_this_machine(site):
         assert str(ROOT) not in page.read_text(encoding="utf-8") and str(
             Path.home()
         ) + "/" not in page.read_text(encoding="utf-8")
-
-
-def shown_commands() -> list[list[str]]:
-    blocks = [
-        block
-        for page in PAGES
-        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    ]
-    lines = [
-        line.partition("-m accord ")[2] or line.removeprefix("accord ")
-        for block in blocks
-        for line in block.splitlines()
-        if line.startswith("accord ") or "-m accord " in line
-    ]
-    return [shlex.split(line, comments=True) for line in lines]
-
-
-def name_of(path: Path) -> str:
-    return path.name
-
-
-@cache
-def help_of(command: str):
-    return CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
-
-
-def test_every_flag_of_a_command_on_a_page_exists():
-    def check(command):
-        result = help_of(command[0])
-        assert result.exit_code == 0, f"accord {command[0]} is no command"
-        for flag in (word for word in command[1:] if word.startswith("--")):
-            assert re.search(rf"{flag}\b", result.output), (
-                f"{flag} is no flag of accord {command[0]}"
-            )
-
-    assert_no_faults(shown_commands(), check, " ".join)
