@@ -71,7 +71,7 @@ SHELL = (
         0,
         "runs/first",
     ),
-    Step(f'echo "{QUESTION}" | accord chat runs/first', needs="chat"),
+    Step(f'echo "{QUESTION}" | accord chat runs/first'),
     Step("accord report runs/first", 0, "runs/first/report.html"),
     Step("accord export runs/first --merge --output merged", 0, "read back"),
     Step(f"python -c '{LOADS.format('merged')}'", 0, "The sky is"),
@@ -79,23 +79,17 @@ SHELL = (
 CELLS = (
     Step("import accord"),
     Step('audit = accord.audit("mine.jsonl", ignore_columns=["notes"])\nprint(audit.verdict)'),
-    Step(
-        'accord.split("mine.jsonl", share=0.2, output="parts", ignore_columns=["notes"])',
-        needs='hasattr(accord, "split")',
-    ),
+    Step('accord.split("mine.jsonl", share=0.2, output="parts", ignore_columns=["notes"])'),
     Step(
         "result = accord.train(\n"
-        '    model="smollm2", data="split/train.jsonl", held_out="split/held_out.jsonl",\n'
+        '    model="smollm2", data="parts/train.jsonl", held_out="parts/held_out.jsonl",\n'
         '    ignore_columns=["notes"], method="dpo", output="runs/python",\n'
         ")\n"
         'print(result.after["eval_rewards/accuracies"], result.saved)'
     ),
-    Step(f'print(result.generate("{QUESTION}"))', needs='hasattr(result, "generate")'),
-    Step('accord.report("runs/python")', needs='hasattr(accord, "report")'),
-    Step(
-        'accord.export("runs/python", output="merged-python", merge=True)',
-        needs='hasattr(accord, "export")',
-    ),
+    Step(f'print(result.generate("{QUESTION}"))'),
+    Step('accord.report("runs/python")'),
+    Step('accord.export("runs/python", output="merged-python", merge=True)'),
     Step(
         "from peft import AutoPeftModelForCausalLM\n"
         "model = AutoPeftModelForCausalLM.from_pretrained(result.saved)\n"

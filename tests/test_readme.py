@@ -164,8 +164,8 @@ def test_what_the_demo_shows_is_from_the_log():
     log = (ROOT / "benchmarks/results/first_run.txt").read_text(encoding="utf-8")
     start = (ROOT / "docs/start.md").read_text(encoding="utf-8")
     shown = [
-        re.search(rf"^```\n({begins}.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
-        for begins, text in (("What changed", README), ("  Finish the sentence", start))
+        re.search(rf"^```\n({begins}.*?)^```", start, re.DOTALL | re.MULTILINE)[1]
+        for begins in ("What changed", "  Finish the sentence")
     ]
     for line in "".join(shown).splitlines():
         assert line.rstrip() in log, line

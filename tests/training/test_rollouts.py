@@ -14,7 +14,6 @@ from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 from training.test_resume import same
 
 import accord
-from accord.cli import dry_run
 from accord.data.templates import make_template
 from accord.engine import rollout_losses
 from accord.models.load import load
@@ -29,6 +28,7 @@ from accord.rollouts.pairing import Pairing
 from accord.runs.export import load_checkpointed
 from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
+from accord.training import dry_run
 from accord.training.setup import rollouts as online
 from accord.types import Interrupted, Refused, Turn, UsageError
 from accord.verify import rollout_proofs

@@ -31,7 +31,7 @@ from accord.assess.show import lines
 from accord.data.containers import is_there
 from accord.data.memory import as_name, is_path
 from accord.data.naming import Naming
-from accord.errors import UsageError
+from accord.errors import UsageError, plural
 from accord.pages.run import report_notes, write_report
 from accord.rollouts.pairing import Pairing
 
@@ -181,7 +181,7 @@ def generate(
             say=sayer(verbose),
         )
     said = [line for row in rows for line in answer_lines(row)]
-    said += [f"{output}: {figures['prompts']:,} rows"] if output is not None else []
+    said += [f"{output}: {plural(figures['prompts'], 'row')}"] if output is not None else []
     record = {**figures, "rows": rows} if rows else figures
     return Answers(f"accord answers of {_title(model)}", record, said)
 
@@ -278,7 +278,7 @@ def sample(
             template=template,
             say=sayer(verbose),
         )
-    said = f"{fspath(output)}: {done['answers']:,} answers to {done['prompts']:,} prompts"
+    said = f"{fspath(output)}: {plural(done['answers'], 'answer')} to {done['prompts']:,} prompts"
     return Outcome("accord sample", done, [said])
 
 
@@ -311,7 +311,8 @@ def score(
         options = reward_options(set, "set")
         done = score_file(name, fspath(output), specs, options, sayer(verbose), naming)
     said = (
-        f"{fspath(output)}: {done['answers']:,} answers = {done['rewarded']:,} with a reward +"
+        f"{fspath(output)}: {plural(done['answers'], 'answer')} = {done['rewarded']:,} with a"
+        " reward +"
         f" {done['missing']:,} without"
     )
     return Outcome("accord score", done, [said])
@@ -345,7 +346,7 @@ def pair(
     with as_name(scored, "scored") as name:
         pairing = Pairing(policy, margin, seed)
         done = pair_file(name, fspath(output), pairing, sayer(verbose), naming)
-    said = f"{fspath(output)}: {done['pairs']:,} pairs of {done['prompts']:,} prompts"
+    said = f"{fspath(output)}: {plural(done['pairs'], 'pair')} of {done['prompts']:,} prompts"
     return Outcome("accord pair", done, [said])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from accord.api import measuring
 from accord.api.outcomes import Answers, Outcome, table
 from accord.api.words import in_python
+from accord.errors import plural
 from accord.pages.verdict import verdict
 from accord.runs.folder import RunFolder
 from accord.runs.recorded import Recorded
@@ -87,7 +88,8 @@ class Result(RunResult):
         flags = [f"{each.check} (step {each.step})" for each in self.flags]
         return "\n".join(
             [
-                f"accord run {self.folder}: {self.steps:,} updates, weights in {self.saved}",
+                f"accord run {self.folder}: {plural(self.steps, 'update')}, weights in"
+                f" {self.saved}",
                 *(f"  {line}" for line in self.verdict),
                 *([f"  red flags: {', '.join(flags)}"] if flags else []),
                 *(
