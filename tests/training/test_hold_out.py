@@ -162,3 +162,13 @@ def test_two_processes_read_the_parts_that_the_first_wrote(tiny_folder, rows_fil
     alone = run(tiny_folder, rows_file, tmp_path / "alone", **changes)
     assert one["after"] == two["after"] and one["saved"].endswith("two/adapter")
     assert parts_of(tmp_path / "two") == parts_of(alone.folder)
+
+
+def test_the_page_names_the_file_that_was_cut(tiny_folder, rows_file, tmp_path):
+    done = run(tiny_folder, rows_file, tmp_path / "run", hold_out=0.2, seed=3)
+    page = accord.report(str(done.folder)).read_text(encoding="utf-8")
+    assert f"Both are parts of {rows_file}" in page
+    assert "0.2 of it was cut off by prompt (data.hold_out, seed 3)" in page
+    other = run(tiny_folder, rows_file, tmp_path / "other", hold_out=0.2, seed=4)
+    both = accord.report(str(done.folder), str(other.folder), output=tmp_path / "both.html")
+    assert both.is_file()

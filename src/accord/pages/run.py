@@ -24,6 +24,7 @@ from accord.runs import judging_costs as judging
 from accord.runs.recorded import Recorded
 
 TEMPLATE = "run.html.j2"
+SIDES = ("train", "held_out")  # of data.json: files whose rows were read
 STRONGEST = 2.0  # nats per token at which the colour is full
 
 
@@ -41,7 +42,8 @@ class Shown:
     gain: Estimate | None
     pairs: dict
     preflight: list[dict]
-    data: dict
+    data: dict  # of each side
+    hold_out: dict | None  # the account of rows that were cut off to evaluate on
     audit: dict
     judged: Verdict | None  # of the audit; None if none was kept
     environment: dict
@@ -106,6 +108,7 @@ def render(runs: Sequence[Recorded]) -> str:
 
 
 def show(run: Recorded) -> Shown:
+    data = run.json("data.json", {})
     return Shown(
         run,
         verdict(run),
@@ -117,7 +120,8 @@ def show(run: Recorded) -> Shown:
         margin_gain(run),
         run.json("pairs.json", {}),
         run.json("preflight.json", []),
-        run.json("data.json", {}),
+        {side: record for side, record in data.items() if side in SIDES},
+        data.get("hold_out"),
         audit := run.json(run_rows.NAME, {}),
         judge_record(audit) if audit else None,
         run.json("environment.json", {}),
