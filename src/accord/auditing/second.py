@@ -47,6 +47,7 @@ class Second:
         """
         self.kind, self.after, self.blocks = kind, after, 0
         self.process: subprocess.Popen | None = None
+        self.questions: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # in order: (rows, what they measure, or None while the second process has them)
         self.under_way: deque[tuple[Sequence[Example], Measured | None]] = deque()
@@ -56,7 +57,8 @@ class Second:
         self.blocks += 1
         if self.blocks == self.after + 1 and _cores() > 1:
             self._start()
-        there = self._sent(examples) if self.process is not None else False
+        alive = self.process is not None and self.process.poll() is None
+        there = self._sent(examples) if alive else False
         self.under_way.append((examples, None if there else measure_block(examples)))
 
     def done(self, wait: bool = False) -> list[Measured]:
@@ -75,6 +77,7 @@ class Second:
     def close(self) -> None:
         """End the second process."""
         if self.process is not None:
+            self.questions.put(None)
             self.process.kill()
             self.process.wait()
             for pipe in (self.process.stdin, self.process.stdout):
@@ -95,7 +98,17 @@ class Second:
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for the reader, who ends it
             )
-            threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True).start()
+            for work, pipe in (
+                (self._ask, self.process.stdin),
+                (self._listen, self.process.stdout),
+            ):
+                threading.Thread(target=work, args=(pipe,), daemon=True).start()
+
+    def _ask(self, pipe: BinaryIO) -> None:
+        """Send blocks: a pipe holds a hundredth of one, and the reader is not to wait for it."""
+        with contextlib.suppress(OSError, ValueError):
+            while message := self.questions.get():
+                _send(pipe, message)
 
     def _listen(self, pipe: BinaryIO) -> None:
         """Collect answers as they come, so that neither process waits for the other's pipe."""
@@ -112,10 +125,7 @@ class Second:
         )
         if waiting >= WAITING or size > LARGEST:
             return False
-        try:
-            _send(self.process.stdin, _packed(self.kind, examples))  # type: ignore[union-attr, arg-type]
-        except (OSError, ValueError):
-            return False
+        self.questions.put(_packed(self.kind, examples))
         return True
 
     def _answer(self, examples: Sequence[Example]) -> Measured:
