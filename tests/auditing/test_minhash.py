@@ -9,7 +9,16 @@ import random
 import numpy as np
 import pytest
 
-from accord.auditing.minhash import SHINGLE, clusters, links, normal, signatures, similarity
+from accord.auditing.minhash import (
+    BINS,
+    SHINGLE,
+    clusters,
+    links,
+    normal,
+    signatures,
+    similarities,
+    similarity,
+)
 
 WORDS = [f"word{i}" for i in range(500)]
 
@@ -80,3 +89,24 @@ def test_order_does_not_matter(seed):
         group = clusters(120, links(signatures(normal_texts), 0.8))
         both.append({frozenset(each[group == g].tolist()) for g in set(group)})
     assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("band", [3, 4])
+def test_links_are_the_pairs_found_by_comparing_in_each_band(band):
+    """As the definition reads: of each run in a band, the first and the neighbour of each row."""
+    draw = np.random.default_rng(0)
+    signs = draw.integers(0, 9, (20, BINS)).astype(np.uint16)[draw.integers(0, 20, 120)]
+    other = draw.integers(0, 9, signs.shape).astype(np.uint16)
+    signs = np.where(draw.random(signs.shape) < 0.3, other, signs)
+    wanted = set()
+    for start in range(0, BINS - band + 1, band):
+        runs: dict[bytes, list[int]] = {}
+        for row in range(len(signs)):
+            run = runs.setdefault(signs[row, start : start + band].tobytes(), [])
+            wanted |= {(each, row) for each in run[:1] + run[-1:]}
+            run.append(row)
+    alike = {(i, j) for i, j in wanted if (signs[i] == signs[j]).mean() >= 0.5}
+    found = links(signs, 0.5, band=band)
+    assert sorted(alike) == [tuple(pair) for pair in found.tolist()] and len(alike) > 50
+    parts = similarities(signs, found, chunk=7)
+    np.testing.assert_array_equal(parts, similarity(signs[found[:, 0]], signs[found[:, 1]]))

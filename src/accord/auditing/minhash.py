@@ -125,7 +125,7 @@ def links(
     In each band, rows are sorted by their bins. Each row is compared only with the first of
     its run and with its neighbour, so that a thousand copies cost a thousand comparisons.
     """
-    found = [np.zeros((0, 2), np.int64)]
+    found = np.zeros(0, np.uint64)  # both numbers of a pair in one: a million rows give 10^7 pairs
     for start in range(0, BINS - band + 1, band):
         key = np.zeros(len(signs), np.uint64)
         for column in range(start, start + band):
@@ -141,15 +141,20 @@ def links(
         later = np.flatnonzero(np.r_[False, same])
         for other in (leader[later], later - 1):
             pairs = np.stack([order[other], order[later]], 1)
-            found.append(pairs[_alike(signs, pairs, threshold)])
-    return np.unique(np.sort(np.concatenate(found), 1), axis=0)
+            pairs = np.sort(pairs[similarities(signs, pairs) >= threshold], 1).astype(np.uint64)
+            found = np.union1d(found, pairs[:, 0] << np.uint64(32) | pairs[:, 1])
+    return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], 1).astype(np.int64)
 
 
-def _alike(
-    signs: np.ndarray, pairs: np.ndarray, threshold: float, chunk: int = 1 << 18
-) -> np.ndarray:
-    parts = (pairs[at : at + chunk] for at in range(0, len(pairs), chunk))
-    return np.concatenate([similarity(signs[p[:, 0]], signs[p[:, 1]]) >= threshold for p in parts])
+def similarities(signs: np.ndarray, pairs: np.ndarray, chunk: int = 1 << 18) -> np.ndarray:
+    """Estimate the similarity of each pair of rows [m, 2] of signatures [n, ..., BINS], a part at a
+    time, [m, ...].
+    """
+    out = np.zeros((len(pairs), *signs.shape[1:-1]))
+    for at in range(0, len(pairs), chunk):
+        part = pairs[at : at + chunk]
+        out[at : at + chunk] = similarity(signs[part[:, 0]], signs[part[:, 1]])
+    return out
 
 
 def clusters(n: int, pairs: np.ndarray) -> np.ndarray:

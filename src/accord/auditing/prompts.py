@@ -206,7 +206,7 @@ def near_links(signs: np.ndarray, cores: np.ndarray) -> NearLinks:
     least = limit("near_candidate") if few else limit("near_candidate_of_many")
     pairs = minhash.links(signs, least, band=BAND if few else minhash.ROWS)
     short = np.array([bool(core) for core in cores], bool)[pairs].all(1)
-    similar = minhash.similarity(signs[pairs[:, 0]], signs[pairs[:, 1]])
+    similar = minhash.similarities(signs, pairs)
     alike = similar >= np.where(short, limit("near_jaccard"), limit("near_long"))
     changed = np.zeros(len(pairs), bool)
     known: dict[int, list[str]] = {}

@@ -168,9 +168,7 @@ def near_duplicate_rows(scan: Scan) -> np.ndarray:
     if not len(pairs):
         return np.zeros(len(scan), bool)
     one, two = pairs.T
-    alike = (
-        minhash.similarity(scan.answer_signs[one], scan.answer_signs[two]) >= limit("near_jaccard")
-    ).all(1)
+    alike = (minhash.similarities(scan.answer_signs, pairs) >= limit("near_jaccard")).all(1)
     alike &= scan.desirable[one] == scan.desirable[two]
     alike &= reads_alike(scan.said, pairs) | (
         (scan.folded[one] == scan.folded[two]).all(1)

@@ -271,7 +271,7 @@ def _nearly(
     signs = np.concatenate([trained.answer_signs[rows[0]], held_out.answer_signs[rows[1]]])
     questions = np.concatenate([trained.questions[rows[0]], held_out.questions[rows[1]]])
     pairs = minhash.links(np.ascontiguousarray(signs[:, 0]), limit("near_form"))
-    alike = minhash.similarity(signs[pairs[:, 0]], signs[pairs[:, 1]])  # [m, S]
+    alike = minhash.similarities(signs, pairs)  # [m, S]
     n = len(rows[0])
     across = (pairs[:, 0] < n) & (pairs[:, 1] >= n)
     inside = pairs[~across & (questions[pairs[:, 0]] != questions[pairs[:, 1]])]

@@ -208,8 +208,7 @@ def _near_copies(scan: Scan, rows: np.ndarray) -> np.ndarray:
     )
     if not len(pairs):
         return np.zeros(len(rows), bool)
-    one, two = pairs.T
-    alike = (minhash.similarity(signs[one], signs[two]) >= limit("near_jaccard")).all(1)
+    alike = (minhash.similarities(signs, pairs) >= limit("near_jaccard")).all(1)
     cluster = minhash.clusters(len(rows), pairs[alike])
     first = np.full(int(cluster.max()) + 1, len(rows))
     np.minimum.at(first, cluster, np.arange(len(rows)))
