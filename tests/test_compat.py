@@ -269,6 +269,13 @@ def test_layers_with_adapters(adapted, no_module):
 
 
 @torch.no_grad()
+def test_adapters_that_transformers_loaded(network):
+    assert not compat.adapters_were_loaded(network)
+    assert not compat.adapters_were_loaded(object())
+    network._hf_peft_config_loaded = True
+    assert compat.adapters_were_loaded(network)
+
+
 def test_one_adapter_alone(adapted):
     """Inside, the network computes by it; outside, and for gradients, nothing changes."""
     ids = torch.tensor([[1, 2, 3]])

@@ -152,17 +152,19 @@ def test_a_missing_first_model_is_said():
 
 CHECKS = [
     Finding("a", "ok", "well"),
-    Finding("b", "note", "to know"),
+    Finding("data.size", "note", "to know"),
+    Finding("data.ledger", "note", "3 rejected"),
     Finding("c", "warning", "look", remedy="do this"),
 ]
 
 
 def test_checks_fold_to_one_line():
     folded = check_lines(CHECKS)
-    assert folded[0] == "  ✓ 1 check passed, 1 note, 1 to look at (--checks shows all)"
-    assert folded[1:] == [f"  ! {'c':<22} look", "    what to do: do this"]
+    assert folded[0] == "  ✓ 1 check passed, 2 notes, 1 to look at (--checks shows all)"
+    left_out = f"  · {'data.ledger':<22} 3 rejected"  # rows that are not used are never folded
+    assert folded[1:] == [left_out, f"  ! {'c':<22} look", "    what to do: do this"]
     every = check_lines(CHECKS, every=True)
-    assert every[0] == "  ✓ 1 check passed, 1 note, 1 to look at" and len(every) == 5
+    assert every[0] == "  ✓ 1 check passed, 2 notes, 1 to look at" and len(every) == 6
     assert check_lines(CHECKS[:1] * 2)[0] == "  ✓ 2 checks passed (--checks shows all)"
 
 

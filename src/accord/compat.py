@@ -259,6 +259,15 @@ def adapter_layers(network: Module) -> list[Any]:
     return [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
 
 
+def adapters_were_loaded(network: Any) -> bool:
+    """Tell whether transformers itself has loaded adapters into a model.
+
+    Reads `_hf_peft_config_loaded` (transformers). Without it False: PEFT's own models say so by
+    `peft_config`.
+    """
+    return bool(getattr(network, "_hf_peft_config_loaded", False))
+
+
 @contextmanager
 def only_adapter(layers: Sequence[Any], name: str) -> Iterator[None]:
     """Make the layers use this adapter alone inside the block. Gradient flags stay as they are,

@@ -7,7 +7,7 @@ accord.RedFlag)`.
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from pathlib import Path
 
@@ -35,7 +35,8 @@ def warn_of(finding: Finding, category: type[FindingWarning], step: int | None =
 
 def _at_the_caller(warning: AccordWarning) -> None:
     """Raise a warning at the innermost line that is not of this package."""
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
+    assert frame is not None  # CPython has frames
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
     place = frame.f_code.co_filename, frame.f_lineno

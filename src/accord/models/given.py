@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from accord import compat
 from accord.errors import first_line
 from accord.models.embedded import without_progress_bars
 from accord.types import CheckpointError, UsageError
@@ -61,7 +62,7 @@ def require_plain(model: Any, tokenizer: Any) -> None:
       UsageError: as `save_given`.
     """
     kind = type(model).__name__
-    if hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False):
+    if hasattr(model, "peft_config") or compat.adapters_were_loaded(model):
         raise UsageError(
             f"model: a {kind} with adapters. Save them with model.save_pretrained('adapter'), and"
             " give the base as model= and that folder as adapter=; or merge them first:"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from accord.auditing.run_rows import CONTENT, OTHER
 from accord.errors import plural
 from accord.runs.display import MARKS, Display
 from accord.runs.folder import RunFolder
@@ -11,6 +12,9 @@ from accord.training.prepared import PreparedRun
 from accord.types import Finding
 
 LOOK_AT = ("warning", "refused")  # verdicts that are shown in full
+# Notes that fold: what the audit says of the rows' content is in audit.json and on the page. All
+# others are shown, for rows that are left out and what was permitted must not pass unsaid.
+FOLDED = {*CONTENT, OTHER, "data.audit", "data.marks"}
 
 
 def announce_run(
@@ -33,10 +37,11 @@ def announce_run(
 
 
 def check_lines(findings: Sequence[Finding], *, every: bool = False) -> list[str]:
-    """List what checks found: a count, and in full what to look at, with what to do about it.
+    """List what checks found: a count, notes on what was not used, and in full what to look at,
+    with what to do about it.
 
     Args:
-      every: list also the checks that passed, and the notes.
+      every: list also the checks that passed, and the audit's notes.
     """
     notes = sum(finding.verdict == "note" for finding in findings)
     look_at = sum(finding.verdict in LOOK_AT for finding in findings)
@@ -46,7 +51,8 @@ def check_lines(findings: Sequence[Finding], *, every: bool = False) -> list[str
     hint = "" if every else " (--checks shows all)"
     lines = [f"  {MARKS['ok']} {', '.join(counts)}{hint}"]
     for each in findings:
-        if every or each.verdict in LOOK_AT:
+        noted = each.verdict == "note" and each.check not in FOLDED
+        if every or noted or each.verdict in LOOK_AT:
             lines.append(f"  {MARKS[each.verdict]} {each.check:<22} {each.says}")
             if each.verdict in LOOK_AT and each.remedy:
                 lines.append(f"    what to do: {each.remedy}")
