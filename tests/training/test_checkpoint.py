@@ -211,7 +211,7 @@ def test_disk_full_in_a_run(tiny_folder, pairs_file, tmp_path, monkeypatch):
 def test_room_is_asked_for_before_training(tiny_folder, pairs_file, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(CheckpointError, match="(?s)0 MB free.*checkpoint.keep=1"):
+    with pytest.raises(CheckpointError, match='(?s)0 MB free.*checkpoint.keep": 1'):
         run(tiny_folder, pairs_file, tmp_path / "run")
     assert not (tmp_path / "run/metrics.jsonl").exists()
 

@@ -30,8 +30,8 @@ def test_rendered_rows_are_refused_with_what_helps(tiny_folder, tmp_path):
     assert "data.marks: training rows: 12 of 24 prompts (50 %)" in said and "Zephyr" in said
     assert f"{file}:1: <|user|> ⏎ Question 0" in said
     for remedy in (
-        f"accord audit {file} --fix cleaned.jsonl --drop marks",
-        "--allow foreign_marks",
+        f'accord.audit("{file}", fix="cleaned.jsonl", drop=["marks"])',
+        'allow=["foreign_marks"]',
     ):
         assert remedy in said
     assert audit(file, sample=0).find("marks.frames").refused
@@ -65,7 +65,7 @@ def test_prompts_of_rollouts_are_looked_at_as_well(tiny_folder, tmp_path):
     keywords = {"method": "grpo", "set": {"rollouts.rewards": ["length"]}}
     with pytest.raises(Exception, match="data.marks: training prompts: 12 of 24 prompts") as raised:
         run(tiny_folder, file, tmp_path / "run", **keywords)
-    assert "--allow foreign_marks" in str(raised.value)
+    assert 'allow=["foreign_marks"]' in str(raised.value)
 
 
 def test_the_models_own_special_tokens_are_reported_once(tiny_folder, tmp_path):

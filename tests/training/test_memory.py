@@ -225,7 +225,7 @@ def test_one_row_that_does_not_fit_ends_the_run_with_a_checkpoint(
     small_machine(3)
     with pytest.raises(
         Refused,
-        match="(?s)Out of memory at update 0, with one row .*recompute: always.*accord resume",
+        match="(?s)Out of memory at update 0, with one row .*recompute: always.*accord.resume",
     ):
         run(tiny_folder, pairs_file, tmp_path / "run")
     assert (tmp_path / "run/checkpoints/LATEST").exists()

@@ -273,7 +273,7 @@ def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_fi
         assert answer["error"] == "Interrupted" and answer["code"] == 75 and answer["on_all_ranks"]
         assert (
             "rank 1 of 2" in answers[0]["says"]
-            and "step-000002. Go on with: accord resume" in answer["says"]
+            and "step-000002. Go on with: accord.resume" in answer["says"]
         )
     assert (
         "error"
@@ -339,7 +339,9 @@ def test_no_part_of_a_moving_reference(tiny_folder, pairs_file, tmp_path):
     for answer in in_world(
         2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", changes
     ):
-        assert answer["error"] == "UsageError" and "train.parallel=replicated" in answer["says"]
+        assert (
+            answer["error"] == "UsageError" and '"train.parallel": "replicated"' in answer["says"]
+        )
 
 
 # ---------------------------------------------------------------- what goes wrong on one rank
@@ -372,7 +374,7 @@ def test_a_rank_that_dies_leaves_a_checkpoint(tiny_folder, pairs_file, tmp_path)
     assert (
         "lost rank 1 of 2 (" in left["says"]
         and "Saved" in left["says"]
-        and "accord resume" in left["says"]
+        and "accord.resume" in left["says"]
     )
     assert checkpoint.load(tmp_path / "run/checkpoints").step == 2
     accord.resume(str(tmp_path / "run"))

@@ -598,5 +598,5 @@ def test_one_answer_that_does_not_fit_ends_in_words(tiny_folder, prompts, tmp_pa
         return right(*given) if len(calls) < 4 else starved()
 
     monkeypatch.setattr(source, "measure_logps", later)
-    with pytest.raises(Refused, match="(?s)Out of memory .*accord resume"):
+    with pytest.raises(Refused, match="(?s)Out of memory .*accord.resume"):
         rolled(tiny_folder, prompts, tmp_path / "run")

@@ -80,7 +80,7 @@ def test_every_phase(phase, number, straight, tiny_folder, tmp_path, monkeypatch
     monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "cache")
     with (
         monkeypatch.context() as patch,
-        pytest.raises(Interrupted, match=f"{number.name}.*accord resume") as stopped,
+        pytest.raises(Interrupted, match=f"{number.name}.*accord.resume") as stopped,
     ):
         signalled(patch, *PHASES[phase], number)
         run(tiny_folder, data, tmp_path / "run", held_out=held, **KEYWORDS)
