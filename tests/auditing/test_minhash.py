@@ -9,6 +9,7 @@ import random
 import numpy as np
 import pytest
 
+from accord.auditing import minhash
 from accord.auditing.minhash import (
     BINS,
     SHINGLE,
@@ -92,8 +93,10 @@ def test_order_does_not_matter(seed):
 
 
 @pytest.mark.parametrize("band", [3, 4])
-def test_links_are_the_pairs_found_by_comparing_in_each_band(band):
+@pytest.mark.parametrize("merged", [1, 1 << 21])
+def test_links_are_the_pairs_found_by_comparing_in_each_band(band, merged, monkeypatch):
     """As the definition reads: of each run in a band, the first and the neighbour of each row."""
+    monkeypatch.setattr(minhash, "MERGED", merged)
     draw = np.random.default_rng(0)
     signs = draw.integers(0, 9, (20, BINS)).astype(np.uint16)[draw.integers(0, 20, 120)]
     other = draw.integers(0, 9, signs.shape).astype(np.uint16)

@@ -26,6 +26,7 @@ BINS = 64
 # with p = .9998
 ROWS = 4
 SHINGLE = 8  # bytes
+MERGED = 1 << 21  # pairs that wait to be made one of each: 16 MB
 READ = 1 << 16  # bytes of a text that are read; the rest does not count
 EMPTY = np.uint32(0xFFFFFFFF)
 
@@ -125,7 +126,9 @@ def links(
     In each band, rows are sorted by their bins. Each row is compared only with the first of
     its run and with its neighbour, so that a thousand copies cost a thousand comparisons.
     """
-    found = np.zeros(0, np.uint64)  # both numbers of a pair in one: a million rows give 10^7 pairs
+    # both numbers of a pair in one: a million rows give 10^7 pairs, most of them in many bands
+    found: np.ndarray = np.zeros(0, np.uint64)
+    new: list[np.ndarray] = []
     for start in range(0, BINS - band + 1, band):
         key = np.zeros(len(signs), np.uint64)
         for column in range(start, start + band):
@@ -142,7 +145,10 @@ def links(
         for other in (leader[later], later - 1):
             pairs = np.stack([order[other], order[later]], 1)
             pairs = np.sort(pairs[similarities(signs, pairs) >= threshold], 1).astype(np.uint64)
-            found = np.union1d(found, pairs[:, 0] << np.uint64(32) | pairs[:, 1])
+            new.append(pairs[:, 0] << np.uint64(32) | pairs[:, 1])
+            if sum(map(len, new)) > max(MERGED, len(found)):
+                found, new = np.unique(np.concatenate([found, *new])), []
+    found = np.unique(np.concatenate([found, *new]))
     return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], 1).astype(np.int64)
 
 
