@@ -169,3 +169,13 @@ def test_what_the_demo_shows_is_from_the_log():
     ]
     for line in "".join(shown).splitlines():
         assert line.rstrip() in log, line
+
+
+def test_what_the_first_five_minutes_print_is_from_the_log():
+    """The README breaks the lines, and leaves out what stands between them."""
+    log = (ROOT / "benchmarks/results/first_five_minutes.txt").read_text(encoding="utf-8")
+    shown = re.search(r"^```\n(dpo on .*?)^```", README, re.DOTALL | re.MULTILINE)[1]
+    command, said = log.split("\n", 1)
+    assert command.removeprefix("$ ") in README
+    for part in shown.split("\n\n"):
+        assert " ".join(part.split()) in " ".join(said.split())
