@@ -156,7 +156,7 @@ def not_finite(tensors):
 def test_a_broken_model_is_said_or_refused_where_it_is_measured(world, base):
     change_weights(base, constant_layer)
     (said,) = open_model(str(base)).warnings
-    assert said.startswith("model.layers: 1 matrices of") and "hold nothing but zeros" in said
+    assert said.startswith("model.layers: 1 matrix of") and "holds nothing but zeros" in said
     change_weights(base, not_finite)
     with pytest.raises(Refused, match=r"(?s)Not measured.*model\.weights: 1 tensors.*what to do"):
         open_model(str(base))
@@ -176,7 +176,7 @@ def test_few_rows_and_rows_alike_are_said():
 
     assert few_rows(rows(range(8))) == () == few_rows(rows([1, 2, 3, 4] * 3))
     assert "3 rows are too few" in few_rows(rows(range(3)))[0]
-    assert "16 rows repeat 1 distinct prompts" in few_rows(rows([4] * 16))[0]
+    assert "16 rows repeat 1 distinct prompt, " in few_rows(rows([4] * 16))[0]
 
 
 def test_a_reference_that_the_run_did_not_start_from_is_said(world, tmp_path):
