@@ -188,6 +188,7 @@ def test_a_session_on_a_terminal(tiny_folder, tmp_path):
     user.wait_for("> ")
     user.type("half a li\x03")  # Ctrl-C drops the line
     user.wait_for("(Ctrl-D or /quit leaves)")
+    user.wait_for("> ")  # the prompt of this line, not yet the one behind the answer
     user.type("Hello\r")
     user.wait_for("> ")
     user.type("/save old.jsonl\r")

@@ -192,7 +192,7 @@ def test_of_one_cluster_no_interval_is_known():
     assert found.as_dict() == {"value": pytest.approx(0.5), "low": None, "high": None, "n": 3}
     assert (
         format_interval(found.as_dict()) == "0.500 (interval not known)"
-        and format_interval(Estimate(1.0, 0.5, 2.0, 9).as_dict(), 1, "–") == "1.0 (0.5–2.0)"
+        and format_interval(Estimate(1.0, 0.5, 2.0, 9).as_dict(), 1) == "1.0 (0.5 to 2.0)"
     )
 
 
