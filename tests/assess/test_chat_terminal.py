@@ -25,6 +25,7 @@ from accord.assess.chat.wrapped import width_of
 from accord.assess.generation import Sampling
 
 PATIENCE = 240  # seconds for a word of a process on a busy machine
+GONE = "(the terminal is gone)"
 STYLE = re.compile(r"\x1b\[[012]m")  # bold, dim, and their end
 
 
@@ -159,15 +160,29 @@ class Typist:
         )
         os.close(slave)
 
-    def wait_for(self, words):
-        """Read until these words come; forget what stood before them."""
+    def wait_for(self, words, again=""):
+        """Read until these words come; forget what stood before them.
+
+        Between the prompt and the first read of a line, readline notices no Ctrl-C and takes a
+        Ctrl-D for an empty character: such a key is pressed `again` every few seconds.
+        """
         until = time.monotonic() + PATIENCE
+        pressed = time.monotonic()
         while words not in self.text:
             assert time.monotonic() < until, f"no {words!r} in {self.text!r}"
+            if again and time.monotonic() > pressed + 3:
+                pressed = time.monotonic()
+                self.type(again)
             if select.select([self.master], [], [], 1)[0]:
-                self.text += os.read(self.master, 4096).decode("utf-8", "replace")
+                self.text += self._read()
         before, _, self.text = self.text.partition(words)
         return before
+
+    def _read(self):
+        try:
+            return os.read(self.master, 4096).decode("utf-8", "replace")
+        except OSError:  # the process has gone, and its terminal with it
+            return GONE
 
     def type(self, keys):
         os.write(self.master, keys.encode())
@@ -187,7 +202,7 @@ def test_a_session_on_a_terminal(tiny_folder, tmp_path):
     assert "Traceback" not in loading and loading.replace("\r", "\n").count("parameters") == 1
     user.wait_for("> ")
     user.type("half a li\x03")  # Ctrl-C drops the line
-    user.wait_for("(Ctrl-D or /quit leaves)")
+    user.wait_for("(Ctrl-D or /quit leaves)", again="\x03")
     user.wait_for("> ")  # the prompt of this line, not yet the one behind the answer
     user.type("Hello\r")
     user.wait_for("> ")
@@ -197,7 +212,9 @@ def test_a_session_on_a_terminal(tiny_folder, tmp_path):
     user.wait_for("nothing was written")
     user.type("/save new.jsonl\r")
     user.wait_for("0 rows written")
+    user.wait_for("> ")
     user.type("\x04")  # Ctrl-D leaves, and the last prompt is saved
+    user.wait_for(GONE, again="\x04")
     assert user.end() == 0
     assert (tmp_path / "old.jsonl").read_text() == '{"n": 0}\n'
     assert len((tmp_path / "new.jsonl").read_text().splitlines()) == 1

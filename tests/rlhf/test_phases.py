@@ -82,12 +82,9 @@ def test_a_phase_has_its_own_fields_and_files(tmp_path):
         reward_model={"data": {"train": "more.jsonl"}},
         dpo={"objective": "kto"},
     )
-    assert [read.config(phase, HERE, 0).data.train for phase in PHASES] == [
-        "demos.jsonl",
-        "more.jsonl",
-        "asked.txt",
-        "pairs.jsonl",
-    ]
+    files = ["demos.jsonl", "more.jsonl", "asked.txt", "pairs.jsonl"]
+    found = [read.config(phase, HERE, 0).data.train for phase in PHASES]
+    assert found == [str(tmp_path / name) for name in files]  # they lie beside the recipe
     assert [read.config(phase, HERE, 0).train.steps for phase in PHASES] == [3, 3, 9, 3]
     assert read.config(DPO, HERE, 0).objective == {"name": "kto"}
     assert (

@@ -145,7 +145,7 @@ def test_one_of_the_two_is_given(rows_file):
 
 
 def test_prompts_are_refused_with_the_reason(tiny_folder, rows_file, tmp_path):
-    with pytest.raises(UsageError, match=r"--hold-out: .* file of prompts.*--held-out FILE"):
+    with pytest.raises(UsageError, match=r"hold_out: .* file of prompts.*held_out=\"FILE\""):
         accord.train(
             model=str(tiny_folder),
             data=rows_file,

@@ -1,5 +1,6 @@
 """Trackers get every figure, and none of their failures reaches the run."""
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -81,23 +82,14 @@ def test_tensorboard(fake, tiny_folder, pairs_file, tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])
-def test_a_failure_is_said_and_the_run_goes_on(
-    broken, fake, tiny_folder, pairs_file, tmp_path, capsys
-):
+def test_a_failure_is_said_and_the_run_goes_on(broken, fake, tiny_folder, pairs_file, tmp_path):
     tracker = fake("wandb", {broken})
-    folder = run(
-        tiny_folder,
-        pairs_file,
-        tmp_path / "run",
-        steps=2,
-        set={"monitor.trackers": ["wandb"]},
-        verbose=True,
-    ).folder
+    said = f"wandb: RuntimeError: {broken} is down. The run goes on without it."
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        folder = run(
+            tiny_folder, pairs_file, tmp_path / "run", steps=2, set={"monitor.trackers": ["wandb"]}
+        ).folder
     assert len(metrics(folder)) == 2 and json_lines(folder / "timings.jsonl")
-    assert (
-        f"! wandb: RuntimeError: {broken} is down. The run goes on without it."
-        in capsys.readouterr().err
-    )
     assert tracker.names().count(broken) == 1  # dropped at the first failure
 
 
@@ -105,7 +97,7 @@ def test_one_that_is_not_installed_is_said_before_training(
     monkeypatch, tiny_folder, pairs_file, tmp_path
 ):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(UsageError, match="not installed: pip install mlflow"):
+    with pytest.raises(UsageError, match="not installed: .* -m pip install mlflow"):
         run(tiny_folder, pairs_file, tmp_path / "run", set={"monitor.trackers": ["mlflow"]})
 
 

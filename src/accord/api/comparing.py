@@ -16,7 +16,7 @@ from accord.api.kinds import Path, Recipe, Rows
 from accord.api.measuring import reward_options
 from accord.api.outcomes import Outcome
 from accord.api.progress import display_for
-from accord.api.training import COMMAND, config_of
+from accord.api.training import config_of
 from accord.campaign.compare.run import Terms
 from accord.campaign.compare.run import compare as compare_methods
 from accord.campaign.compare.run import sweep as sweep_settings
@@ -79,7 +79,7 @@ def compare(
     named = methods if isinstance(methods, str) else ",".join(methods)
     base = _base(recipe, data, held_out, output, keywords, compare)
     terms = _terms(output, seeds, trials, samples, sample_tokens, prompts, scorer, scorer_set)
-    record = compare_methods(base, named, terms, display_for(verbose, progress), COMMAND)
+    record = compare_methods(base, named, terms, display_for(verbose, progress))
     return _outcome("comparison", record, output, page)
 
 
@@ -135,7 +135,7 @@ def sweep(
     )
     assignments = [f"{path}={_values(values)}" for path, values in set.items()]
     display = display_for(verbose, progress)
-    record = sweep_settings(base, assignments, terms, display, COMMAND)
+    record = sweep_settings(base, assignments, terms, display)
     return _outcome("sweep", record, output, page)
 
 

@@ -25,7 +25,6 @@ from accord.training.run import dry_run as check
 from accord.training.run import resume as resume_run
 from accord.training.run import start
 
-COMMAND = ("accord.train(…)",)  # in a run's records, where the command line would stand
 PENDING = "train.jsonl"  # rows in memory, until the run has a folder
 
 
@@ -145,7 +144,7 @@ def train(
     )
     display = display_for(verbose, progress)
     fill = filler(model, tokenizer, data, held_out)
-    return Result.of(start(config, display, COMMAND, fill=fill))
+    return Result.of(start(config, display, fill=fill))
 
 
 @public

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from accord.environment.wrapping import fit
-from accord.errors import AccordWarning, printable
+from accord.errors import AccordWarning, FindingWarning, printable
 
 DEFAULTS = {
     # OpenMP threads spin at barriers while they wait. With a second process on the machine they
@@ -117,7 +117,7 @@ def keep_warnings(
             return shown_before(message, category, filename, lineno, to, line)
         if not issubclass(category, AccordWarning):
             return keeper.keep(f"{category.__name__}: {message} ({_place(filename)}:{lineno})")
-        if file is not None:
+        if file is not None and not issubclass(category, FindingWarning):  # it has its own records
             keeper.keep(str(message))
         if own is not None:
             return own(str(message))
