@@ -433,8 +433,9 @@ def try_template(data: bytes, folder: Path) -> None:
     """
     from data.crafted import crafted, pair
 
+    from accord.data.encoding_findings import findings
     from accord.data.templates import make_template
-    from accord.data.trees import Limits, encode, findings
+    from accord.data.trees import Limits, encode
 
     path = folder / "template.jinja"
     path.write_bytes(data)

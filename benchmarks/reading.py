@@ -29,6 +29,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from accord.auditing.run_rows import foreign_marks, foreign_marks_of_prompts
 from accord.data.containers import locate
+from accord.data.encoding_findings import findings
 from accord.data.ledger import Ledger
 from accord.data.prompts import read_prompts
 from accord.data.read import Dataset, read, stream
@@ -36,7 +37,7 @@ from accord.data.roundtrip_checks import roundtrip_findings
 from accord.data.rows import Rows
 from accord.data.templates import Template, make_template
 from accord.data.tokenizer_text import Unfit
-from accord.data.trees import Encoding, Limits, encode, findings
+from accord.data.trees import Encoding, Limits, encode
 from accord.models.embedded import embedded_folder
 from accord.types import DataError, Example, Finding
 
@@ -170,8 +171,8 @@ def under(file: File, template: Template, most: int | None) -> dict:
         "rows": len(examples),
         "trees": len(encoding.trees),
         "unfit": dict(encoding.reasons.most_common()),
-        "changed": {cause: each.rows for cause, each in encoding.changed.items()},
-        "shapes": len(set(encoding.shapes)),
+        "changed": {cause: each.rows for cause, each in encoding.account.changed.items()},
+        "shapes": len(encoding.account.shapes),
         "warnings": _said(found, "warning"),
         "refused": _said(found, "refused"),
     }

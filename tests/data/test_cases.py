@@ -11,10 +11,11 @@ import pytest
 from data.chat_templates import CHANGING, EVERY, FAITHFUL, chat, turn
 from data.test_fidelity import bytewise
 
+from accord.data.encoding_findings import findings
 from accord.data.read import read
 from accord.data.roundtrip_checks import roundtrip_findings
 from accord.data.templates import make_template
-from accord.data.trees import Limits, encode, findings
+from accord.data.trees import Limits, encode
 from accord.types import AccordError
 
 PLAIN = EVERY["plain"]

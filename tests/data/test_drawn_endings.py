@@ -9,9 +9,10 @@ from conftest import write_rows
 from data.crafted import crafted, pair
 
 from accord.assess.rollouts import pair_file
+from accord.data.encoding_findings import findings
 from accord.data.read import read
 from accord.data.templates import make_template
-from accord.data.trees import Limits, encode, findings
+from accord.data.trees import Limits, encode
 from accord.rollouts.pairing import Pairing
 from accord.types import DataError
 

@@ -9,10 +9,12 @@ from data.crafted import pair
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from accord.data.encoding_findings import findings
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers, roundtrip_findings
 from accord.data.templates import make_template
-from accord.data.trees import Limits, encode, findings
+from accord.data.tree_table import packed
+from accord.data.trees import Limits, encode
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -52,7 +54,9 @@ def test_silent_on_clean_rows(encoded):
 
 def test_answers_of_another_row(encoded):
     encoding, template = encoded(pair_rows(12))
-    encoding.trees[4] = replace(encoding.trees[4], completions=encoding.trees[5].completions)
+    trees = list(encoding.trees)
+    trees[4] = replace(trees[4], completions=trees[5].completions)
+    encoding.trees = packed(trees)
     finding = found(encoding, template)["data.text"]
     assert (
         finding.refused
@@ -63,7 +67,8 @@ def test_answers_of_another_row(encoded):
 
 def test_swapped_sides_in_the_tokens(encoded):
     encoding, template = encoded(pair_rows(12))
-    encoding.trees[0] = replace(encoding.trees[0], completions=encoding.trees[0].completions[::-1])
+    first, *others = encoding.trees
+    encoding.trees = packed([replace(first, completions=first.completions[::-1]), *others])
     assert "data.text" in found(encoding, template)
 
 
@@ -84,7 +89,7 @@ def test_sides_as_in_the_file(encoded):
     encoding.examples = [
         replace(e, chosen=e.rejected, rejected=e.chosen) for e in encoding.examples
     ]
-    encoding.trees = [replace(t, completions=t.completions[::-1]) for t in encoding.trees]
+    encoding.trees = packed(replace(t, completions=t.completions[::-1]) for t in encoding.trees)
     assert found(encoding, template)["data.sides"].refused
 
 

@@ -20,10 +20,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from accord.data import fidelity
+from accord.data.encoding_findings import findings
 from accord.data.roundtrip_checks import roundtrip_findings
 from accord.data.templates import make_template
 from accord.data.tokenizer_text import Unfit
-from accord.data.trees import Limits, encode, findings
+from accord.data.trees import Limits, encode
 from accord.types import Labelled, Origin, Pair, TemplateInputs, Turn
 
 EXAMPLES = int(os.environ.get("ACCORD_EXAMPLES", "300"))

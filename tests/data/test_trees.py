@@ -8,8 +8,9 @@ from data.crafted import CHAT, TURNS, crafted, label, pair, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accord.data.encoding_findings import findings
 from accord.data.templates import make_template
-from accord.data.trees import TOO_LONG, Limits, encode, findings
+from accord.data.trees import TOO_LONG, Limits, encode
 
 MADE = make_template(crafted(merges=("ab",)), "auto")
 RAW = make_template(crafted(None, merges=("ab",)), "raw")
@@ -49,7 +50,7 @@ def test_prompts_are_cut_from_the_left_at_turns():
     for limit in (two, tokens(whole) + answer - 1):
         found, out = prompt_of(limit)
         assert found == LAST_TWO and out.turns_cut == {0: 2}
-        assert out.tokens_cut == tokens(whole) - tokens(LAST_TWO)
+        assert out.account.tokens_cut == tokens(whole) - tokens(LAST_TWO)
     found, out = prompt_of(two - 1)
     assert found == LAST and out.turns_cut == {0: 4}
     assert [text(c) for c in out.trees[0].completions] == ["yes<end>", "no<end>"]
@@ -71,7 +72,10 @@ def test_a_prefill_keeps_its_question():
 def test_prompts_are_not_cut_where_that_is_not_wanted():
     out = encode([pair(*CONVERSATION)], MADE, Limits(tokens(LAST_TWO) + 4, long_prompts="reject"))
     assert (
-        not out.trees and out.reasons == {TOO_LONG: 1} and not out.turns_cut and not out.tokens_cut
+        not out.trees
+        and out.reasons == {TOO_LONG: 1}
+        and not out.turns_cut
+        and not out.account.tokens_cut
     )
 
 
@@ -84,7 +88,7 @@ def test_answers_are_never_cut_unless_asked_for():
     out = encode(rows, MADE, Limits(40))
     assert [tree.row for tree in out.trees] == [2] and out.reasons == {TOO_LONG: 2}
     assert out.unfit[0].says == f"{tokens('user:q<end>assistant:') + 51} tokens, limit 40"
-    assert not out.answers_cut
+    assert not out.account.answers_cut
 
 
 def test_the_limit_itself_is_allowed():
@@ -100,8 +104,11 @@ def test_answers_cut_on_request_lose_their_end_and_are_counted_by_side():
         [pair("q", chosen="c" * 10, rejected="no")], MADE, Limits(limit, long_answers="cut")
     )
     assert [text(c) for c in out.trees[0].completions] == ["c" * room, "no<end>"]
-    assert +out.answers_cut == {"chosen": 1} and out.tokens_cut == 11 - room
-    assert out.ends == {"chosen": 0, "rejected": 1} and out.answers == {"chosen": 1, "rejected": 1}
+    assert +out.account.answers_cut == {"chosen": 1} and out.account.tokens_cut == 11 - room
+    assert out.account.ends == {"chosen": 0, "rejected": 1} and out.account.answers == {
+        "chosen": 1,
+        "rejected": 1,
+    }
 
 
 def test_answers_that_become_equal_by_cutting_are_left_out():
@@ -160,9 +167,11 @@ def test_every_example_is_a_tree_or_counted(rows, limit, made):
         assert len(tree.completions) == len(rows[tree.row].completions)
         assert len(set(tree.completions)) == len(tree.completions)
     assert set(out.turns_cut) <= set(used)
-    assert sum(out.answers.values()) == sum(len(tree.completions) for tree in out.trees)
+    assert sum(out.account.answers.values()) == sum(len(tree.completions) for tree in out.trees)
     assert 0 <= out.length_share <= 1
-    assert limit.long_answers == "cut" or (not +out.answers_cut and out.ends == out.answers)
+    assert limit.long_answers == "cut" or (
+        not +out.account.answers_cut and out.account.ends == out.account.answers
+    )
     assert limit.long_prompts == "cut" or not out.turns_cut
     record = json.loads(json.dumps(out.as_dict()))
     assert record["examples"] == record["trees"] + sum(record["unfit"].values())
@@ -178,7 +187,7 @@ def test_shares_are_of_examples():
         MADE,
         limit,
     )
-    assert out.length_share == 0.5 and out.answers_cut == {"chosen": 1, "rejected": 1}
+    assert out.length_share == 0.5 and out.account.answers_cut == {"chosen": 1, "rejected": 1}
     assert encode([], MADE, LONG).length_share == 0.0
     assert encode([pair("q" * 50)], MADE, Limits(40)).length_share == 1.0
 
@@ -308,7 +317,7 @@ def test_ends_cut_off_on_one_side_are_a_warning():
 def test_the_thresholds_of_ends(chosen, rejected, remedy):
     """Under 95 of 100 on one side, or more than 5 apart."""
     out = encode([pair("q")], MADE, LONG)
-    out.answers, out.ends = (
+    out.account.answers, out.account.ends = (
         Counter(chosen=100, rejected=100),
         Counter(chosen=chosen, rejected=rejected),
     )

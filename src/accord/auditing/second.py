@@ -31,6 +31,7 @@ import numpy as np
 from accord.auditing.blocks import Measured, measure_block
 from accord.auditing.tables.wrecks import Look
 from accord.data.foreign_marks import Hit
+from accord.environment.threads import cores
 from accord.types import ROW_KINDS, Example, Labelled, Origin, Turn
 
 WAITING = 3  # blocks under way in the second process, beyond which the first measures one itself
@@ -55,7 +56,7 @@ class Second:
     def measure(self, examples: Sequence[Example]) -> None:
         """Have a block measured, here or there."""
         self.blocks += 1
-        if self.blocks == self.after + 1 and _cores() > 1:
+        if self.blocks == self.after + 1 and cores() > 1:
             self._start()
         alive = self.process is not None and self.process.poll() is None
         there = self._sent(examples) if alive else False
@@ -135,11 +136,6 @@ class Second:
             self.answers.put(None)  # for the next block
             return measure_block(examples)
         return _unpacked_answer(message)
-
-
-def _cores() -> int:
-    known = getattr(os, "sched_getaffinity", None)
-    return len(known(0)) if known is not None else os.cpu_count() or 1
 
 
 def serve() -> None:

@@ -17,7 +17,7 @@ from jinja2.ext import Extension
 from transformers import PreTrainedTokenizerBase
 
 from accord.data.fidelity import mark
-from accord.types import UsageError
+from accord.types import REASONING, Turn, UsageError
 
 # what every template is given; its other variables are options
 GIVEN = frozenset(
@@ -166,3 +166,18 @@ def template_file(path: str) -> str:
         return file.read_text(encoding="utf-8")
     except ValueError as error:
         raise UsageError(f"data.template = {path!r}: not a text in UTF-8 ({error}).") from error
+
+
+def message(turn: Turn, objects: bool) -> dict:
+    """Return one message; its reasoning stands under each name that templates know.
+
+    Args:
+      objects: the arguments of calls are handed over as objects, not as the JSON text that they are
+        in OpenAI's form.
+    """
+    keys = {name: json.loads(value) for name, value in turn.keys}
+    if objects and "tool_calls" in keys:
+        keys["tool_calls"] = with_objects(keys["tool_calls"])
+    thought = next((keys[name] for name in REASONING if keys.get(name)), None)
+    aliases = {} if thought is None else {"reasoning_content": thought, "thinking": thought}
+    return {"role": turn.role, "content": turn.content, **aliases, **keys}

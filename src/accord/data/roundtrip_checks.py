@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from accord.data.read import rename_columns
 from accord.data.templates import Template
 from accord.data.tokenizer_text import Unfit
-from accord.data.trees import Encoding
+from accord.data.trees import Encoding, TokenAccount
 from accord.errors import plural
 from accord.types import Demonstration, Example, Finding, Origin, Pair, Tree, Turn
 
@@ -51,13 +51,13 @@ def roundtrip_findings(
     return [
         _as_in_file(encoding, sample, columns or {}),
         _texts(encoding, template, sample, max_unfit),
-        _unknown(template, encoding.trees),
-        _stops(template, encoding.trees, stops),
+        _unknown(template, encoding.account),
+        _stops(template, encoding.account, stops),
         markers(template),
     ]
 
 
-def _spread(encoding: Encoding, exact: bool) -> list[Tree]:
+def _spread(encoding: Encoding, exact: bool) -> Sequence[Tree]:
     """Choose the rows to decode.
 
     Every row where the tokenizer is not known to keep every text; else a sample spread over the
@@ -67,13 +67,12 @@ def _spread(encoding: Encoding, exact: bool) -> list[Tree]:
     if not exact:
         return trees
     chosen = set(_evenly(range(len(trees)), SAMPLE))
-    shapes: dict[int, list[int]] = {}
-    for number, shape in enumerate(encoding.shapes):
-        shapes.setdefault(shape, []).append(number)
+    order = np.argsort(encoding.shapes, kind="stable")
+    _, starts = np.unique(encoding.shapes[order], return_index=True)
     # many shapes: a few rows of each of them
-    each = max(2, SAMPLE // max(1, len(shapes)))
-    for members in shapes.values():
-        chosen |= set(_evenly(members, each))
+    each = max(2, SAMPLE // max(1, len(starts)))
+    for members in np.split(order, starts[1:]):
+        chosen |= set(_evenly(members.tolist(), each))
     return [trees[number] for number in sorted(chosen)]
 
 
@@ -150,11 +149,11 @@ def _texts(
     """Decode rows and compare them, character by character, with what the template wrote."""
     wrong = []
     for tree in sample:
-        example = encoding.shortened.get(tree.row, encoding.examples[tree.row])
+        example = encoding.as_encoded(tree.row)
         cut = tree.row in encoding.rows_cut or tree.row in encoding.rows_drawn_cut
         if problem := _problem(template, tree, example, cut=cut):
             wrong.append({"at": str(example.origin), "detail": problem})
-    shapes = len(set(encoding.shapes))
+    shapes = len(encoding.account.shapes)
     of = f" of {len(encoding.trees):,}, of every one of {shapes:,} shapes" if shapes > 1 else ""
     says = f"{plural(len(sample), 'row')}{of} decoded: "
     if not wrong:
@@ -238,7 +237,7 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return text
 
 
-def _unknown(template: Template, trees: Sequence[Tree]) -> Finding:
+def _unknown(template: Template, account: TokenAccount) -> Finding:
     """Count tokens that stand for text which the tokenizer does not know."""
     tokenizer = template.tokenizer
     unknown = tokenizer.unk_token_id
@@ -249,8 +248,7 @@ def _unknown(template: Template, trees: Sequence[Tree]) -> Finding:
         tokenizer.pad_token_id,
     ):
         return Finding("data.unknown_tokens", "ok", "the tokenizer has a token for every text")
-    parts = [part for tree in trees for part in (tree.prompt, *tree.completions)]
-    share = sum(part.count(unknown) for part in parts) / max(1, sum(map(len, parts)))
+    share = account.unknown / max(1, account.tokens)
     says = f"{share:.2%} of tokens are unknown to the tokenizer ({tokenizer.unk_token})"
     if share > LOST and not template.permit_changes:
         remedy = "use the tokenizer of this model, or permit it: --allow template_changes_text"
@@ -266,12 +264,9 @@ def _unknown(template: Template, trees: Sequence[Tree]) -> Finding:
     )
 
 
-def _stops(template: Template, sample: Sequence[Tree], stops: Collection[int]) -> Finding:
+def _stops(template: Template, account: TokenAccount, stops: Collection[int]) -> Finding:
     """Check that generation stops at the token that answers are taught to end in."""
-    last = Counter(
-        ids[-1] for tree in sample for ids in tree.completions if ids[-1] in template.end_ids
-    )
-    deaf = {token: count for token, count in last.items() if token not in stops}
+    deaf = {token: count for token, count in account.end_tokens.items() if token not in stops}
     if not deaf:
         return Finding("data.stop", "ok", "answers end in a token at which generation stops")
     token = max(deaf, key=deaf.__getitem__)

@@ -23,12 +23,12 @@ from accord.data.altered_text import Change
 from accord.data.chat_template import (
     GIVEN,
     dated,
+    message,
     quotes_arguments,
     specials,
     template_file,
     turn_ends,
     variables,
-    with_objects,
 )
 from accord.data.fidelity import (
     BEGINS,
@@ -46,16 +46,7 @@ from accord.data.fidelity import (
 )
 from accord.data.tokenizer_text import SpecialTexts, TextCheck, Unfit
 from accord.errors import first_line
-from accord.types import (
-    NO_INPUTS,
-    REASONING,
-    Example,
-    Labelled,
-    Refused,
-    TemplateInputs,
-    Tree,
-    Turn,
-)
+from accord.types import NO_INPUTS, Example, Labelled, Refused, TemplateInputs, Tree, Turn
 
 NO_PROMPT = "the template adds no generation prompt, so the answer's header would be scored"
 
@@ -64,13 +55,24 @@ NO_PROMPT = "the template adds no generation prompt, so the answer's header woul
 SKELETONS = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An example as text, and what its template changed in it."""
+
+    prompt: str
+    conversations: tuple[str, ...]  # with each answer; each begins with the prompt
+    changes: tuple[Change, ...]
+    shape: int  # rows of one number have one shape, see fidelity.py
+    problem: Unfit | None  # why the answer behind the last conversation cannot be used
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """An example as a tree, and what its template and tokenizer changed in its text."""
 
     tree: Tree
     changes: tuple[Change, ...]
-    shape: int  # rows of one number have one shape, see fidelity.py
+    shape: int
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,7 @@ class Template:
     today: str = ""  # ISO date for templates that ask for it; empty: the day of the call
     permit_changes: bool = False  # rows whose text the template changes are used all the same
     reads_text: TextCheck = field(default_factory=TextCheck, repr=False)
-    _skeletons: dict[bytes, Skeleton | None] = field(default_factory=dict, repr=False)
-    _shapes: dict[bytes, int] = field(default_factory=dict, repr=False)
+    _skeletons: dict[int, Skeleton | None] = field(default_factory=dict, repr=False)
 
     # ------------------------------------------------------------ text
 
@@ -151,7 +152,7 @@ class Template:
     def messages(self, turns: Iterable[Turn]) -> list[dict]:
         """Return turns as the chat template reads them."""
         objects = quotes_arguments(self.tokenizer)
-        return [_message(turn, objects) for turn in turns]
+        return [message(turn, objects) for turn in turns]
 
     def given(self, inputs: TemplateInputs) -> dict:
         """Return what a row's template is given beside the messages."""
@@ -189,12 +190,11 @@ class Template:
             if len(self._skeletons) >= SKELETONS:  # the oldest goes
                 self._skeletons.pop(next(iter(self._skeletons)))
             self._skeletons[shape] = self._learn(turns, found, inputs, text, options)
-        number = self._shapes.setdefault(shape, len(self._shapes))
         skeleton = self._skeletons[shape]
         if skeleton is None:
-            return list(in_order(found, text)), None, number
+            return list(in_order(found, text)), None, shape
         changes, start = skeleton.compare(found, text)
-        return [*changes, *self.reads_text.changes(text, self.specials.everywhere)], start, number
+        return [*changes, *self.reads_text.changes(text, self.specials.everywhere)], start, shape
 
     def _learn(
         self, turns: Sequence[Turn], found: Outline, inputs: TemplateInputs, text: str, options
@@ -234,10 +234,14 @@ class Template:
         """Tokenize a text. A chat template writes its own BOS; for raw text the tokenizer adds it
         (never an EOS).
         """
-        ids = self.tokenizer(text, add_special_tokens=self.kind == "raw")["input_ids"]
-        if self.kind == "raw" and ids and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]
-        return ids
+        return self.without_eos(
+            self.tokenizer(text, add_special_tokens=self.kind == "raw")["input_ids"]
+        )
+
+    def without_eos(self, ids: list[int]) -> list[int]:
+        """Take from raw text the EOS that the tokenizer adds."""
+        ended = self.kind == "raw" and ids and ids[-1] == self.tokenizer.eos_token_id
+        return ids[:-1] if ended else ids
 
     def prompt_ids(self, turns: Sequence[Turn], inputs: TemplateInputs = NO_INPUTS) -> list[int]:
         return self.encode(self.prompt_text(turns, inputs))
@@ -271,42 +275,76 @@ class Template:
             merges, a template that renders the prompt otherwise in context, two BOS, an answer of
             no tokens, or chosen and rejected equal as tokens.
         """
+        written = self.write(example)
+        conversations = list(map(self.encode, written.conversations))
+        return self.encoded_as(example, row, written, self.encode(written.prompt), conversations)
+
+    def write(self, example: Example) -> Written:
+        """Write an example as text, and compare the text with its turns.
+
+        Raises:
+          Unfit: special tokens inside the text, or a template that refuses the prompt. What is
+            wrong with an answer is kept until the prompt's tokens were looked at (`encoded_as`).
+        """
         self.specials.refuse(
             (*example.prompt, *(Turn("assistant", a) for a in example.completions))
         )
         text = self.prompt_text(example.prompt, example.inputs)
-        prompt = list(self._opening(text))
-        completions, changes, shapes = [], [], []
+        conversations: list[str] = []
+        changes: list[Change] = []
+        shapes: list[int] = []
+        problem = None
         for index in range(len(example.completions)):
-            ids, changed, shape = self._completion(example, text, prompt, index)
-            completions.append(ids)
+            try:
+                full, changed, shape = self._conversation(example, text, index)
+                self._require_permitted(changed)
+            except Unfit as unfit:
+                problem = unfit
+                break
+            conversations.append(full)
             changes += [change for change in changed if change not in changes]
             shapes.append(shape)
+        both = _digest(tuple(shapes))
+        return Written(text, tuple(conversations), tuple(changes), both, problem)
+
+    def encoded_as(
+        self,
+        example: Example,
+        row: int,
+        written: Written,
+        prompt: list[int],
+        conversations: Sequence[list[int]],
+    ) -> Encoded:
+        """Make the tree of an example from its token ids; see `encoded`."""
+        self._require_prompt(prompt)
+        completions = [self._completion(prompt, ids) for ids in conversations]
+        if written.problem is not None:
+            raise written.problem
         if len(completions) == 2 and completions[0] == completions[1]:
             raise Unfit("chosen and rejected are the same tokens")
         desirable = example.desirable if isinstance(example, Labelled) else None
         tree = Tree(tuple(prompt), tuple(completions), row, desirable)
-        both = self._shapes.setdefault(_digest(tuple(shapes)), len(self._shapes))
-        return Encoded(tree, tuple(changes), both)
+        return Encoded(tree, written.changes, written.shape)
 
-    def _completion(
-        self, example: Example, text: str, prompt: list[int], index: int
-    ) -> tuple[tuple[int, ...], list[Change], int]:
-        changes: list[Change] = []
+    def _conversation(
+        self, example: Example, text: str, index: int
+    ) -> tuple[str, list[Change], int]:
+        """Write the conversation with one answer; return what was changed in it, and its shape."""
         if self.kind == "raw":
-            full, shape = text + example.completions[index], 0
-            changes += self.reads_text.changes(full)
-        else:
-            turns, full = self._answered(example, index, text)
-            changes, start, shape = self._compared(turns, example.inputs, full)
-            if start is not None:
-                answer = example.completions[index]
-                prefill = turns[-1].content.removesuffix(answer)
-                special = self.specials.everywhere
-                scored = list(scored_changes(answer, prefill, full, start, len(text), special))
-                changes += [self._named(change, example, text) for change in scored]
-        self._require_permitted(changes)
-        ids = self.encode(full)
+            full = text + example.completions[index]
+            return full, list(self.reads_text.changes(full)), 0
+        turns, full = self._answered(example, index, text)
+        changes, start, shape = self._compared(turns, example.inputs, full)
+        if start is not None:
+            answer = example.completions[index]
+            prefill = turns[-1].content.removesuffix(answer)
+            special = self.specials.everywhere
+            scored = list(scored_changes(answer, prefill, full, start, len(text), special))
+            changes += [self._named(change, example, text) for change in scored]
+        return full, changes, shape
+
+    def _completion(self, prompt: list[int], ids: list[int]) -> tuple[int, ...]:
+        """Return the tokens behind the prompt's, to the one that ends the answer."""
         if ids[: len(prompt)] != prompt:
             raise Unfit(
                 "the last prompt token and the first answer token merge", self._merge(prompt, ids)
@@ -314,7 +352,7 @@ class Template:
         completion = self._end_once(ids[len(prompt) :])
         if len(completion) < 2:
             raise Unfit("the answer has no tokens")
-        return completion, changes, shape
+        return completion
 
     def _end_once(self, ids: list[int]) -> tuple[int, ...]:
         """Cut behind the first end token (a template may add a newline that is never generated), or
@@ -328,12 +366,13 @@ class Template:
     def _opening(self, text: str) -> tuple[int, ...]:
         """Tokenize a rendered prompt."""
         prompt = self.encode(text)
-        if not prompt:
-            raise Unfit("the prompt has no tokens")
-        self._one_bos(prompt)
+        self._require_prompt(prompt)
         return tuple(prompt)
 
-    def _one_bos(self, prompt: list[int]) -> None:
+    def _require_prompt(self, prompt: list[int]) -> None:
+        """Require that a prompt has tokens, and one BOS at the most."""
+        if not prompt:
+            raise Unfit("the prompt has no tokens")
         bos = self.tokenizer.bos_token_id
         # Where BOS opens every turn (SmolLM2 shares it with <|im_start|>) only a doubled one at the
         # start is wrong.
@@ -348,9 +387,10 @@ class Template:
         return f"alone …{tokens(alone)}, with the answer …{tokens(together)}"
 
 
-def _digest(shape: tuple) -> bytes:
-    """Return 16 bytes for a shape: a million shapes stay small, whatever tools they hold."""
-    return hashlib.blake2b(repr(shape).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _digest(shape: tuple) -> int:
+    """Return 62 bits for a shape: a million shapes stay small, whatever tools they hold."""
+    text = repr(shape).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 2
 
 
 def _with_answer(example: Example, index: int) -> list[Turn]:
@@ -360,21 +400,6 @@ def _with_answer(example: Example, index: int) -> list[Turn]:
     if last.role == "assistant":
         return [*before, replace(last, content=last.content + answer, keys=(*last.keys, *keys))]
     return [*before, last, Turn("assistant", answer, keys)]
-
-
-def _message(turn: Turn, objects: bool) -> dict:
-    """Return one message; its reasoning stands under each name that templates know.
-
-    Args:
-      objects: the arguments of calls are handed over as objects, not as the JSON text that they are
-        in OpenAI's form.
-    """
-    keys = {name: json.loads(value) for name, value in turn.keys}
-    if objects and "tool_calls" in keys:
-        keys["tool_calls"] = with_objects(keys["tool_calls"])
-    thought = next((keys[name] for name in REASONING if keys.get(name)), None)
-    aliases = {} if thought is None else {"reasoning_content": thought, "thinking": thought}
-    return {"role": turn.role, "content": turn.content, **aliases, **keys}
 
 
 def make_template(

@@ -8,12 +8,12 @@ import math
 from collections.abc import Collection
 
 from accord.config.schema import Config
+from accord.data.encoding_findings import findings
 from accord.data.prompts import LEAK, prompt_words
 from accord.data.read import GUESSED
 from accord.data.roundtrip_checks import roundtrip_findings
 from accord.data.rows import Rows, reading_record
 from accord.data.templates import Template
-from accord.data.trees import findings
 from accord.errors import plural
 from accord.types import Finding
 

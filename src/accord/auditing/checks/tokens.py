@@ -18,9 +18,10 @@ from accord.auditing.findings import AuditFinding, Place, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source
+from accord.data.encoding_findings import findings
 from accord.data.read import stream
 from accord.data.templates import Template
-from accord.data.trees import Encoding, Limits, encode, findings
+from accord.data.trees import Encoding, Limits, encode
 from accord.types import ROW_KINDS, Example, Tree
 
 BLOCK = 512
@@ -84,9 +85,7 @@ def tokenise(source: Source, scan: Scan, template: Template, say) -> Tokens:
     for block in _blocks(wanted):
         part = encode(block, template, UNLIMITED)
         counted.add(block)
-        out.encoding.unfit += part.unfit
-        out.encoding.ends.update(part.ends)
-        out.encoding.answers.update(part.answers)
+        out.encoding.account.add(part.account)
         out.lengths += [_sizes(tree) for tree in part.trees]
         if counted.seen % (8 * BLOCK) == 0:
             say(f"  tokens: {counted.seen:,} of {len(scan):,} rows")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import overload
 
 from accord.config.schema import Config
+from accord.data.encoding_findings import CHANGES, change_remedy
 from accord.data.naming import Naming
 from accord.data.order import draw_rows
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers
 from accord.data.rows import Rows
 from accord.data.templates import Template
-from accord.data.trees import CHANGES, Limits, change_remedy, encode
+from accord.data.trees import Limits, encode
 from accord.errors import plural
 from accord.evaluate.held_out import HeldOut
 from accord.objectives import BoundObjective
