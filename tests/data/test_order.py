@@ -22,7 +22,7 @@ def epoch(order, number=0):
 
 @given(sizes, sizes, st.integers(0, 3), st.integers(0, 4), st.booleans())
 def test_every_row_once_an_epoch_in_batches_of_even_size(n, batch_size, seed, number, mixed):
-    order = Order(n, batch_size, seed, tuple(row % 3 for row in range(n)) if mixed else None)
+    order = Order(n, batch_size, seed, bytes(row % 3 for row in range(n)) if mixed else None)
     batches = epoch(order, number)
     assert sorted(row for batch in batches for row in batch) == list(range(n))
     lengths = [len(batch) for batch in batches]
@@ -43,7 +43,7 @@ def test_a_batch_depends_on_nothing_but_its_index(n, batch_size, seed):
 def test_the_order_is_the_same_on_every_machine():
     """Written down once: a change of the generator would make a resumed run skip rows."""
     assert Order(10, 4, 0).batch(0).tolist() == [0, 7, 8]
-    assert Order(10, 4, 0, (0, 1) * 5).batch(0).tolist() == [8, 1, 2]
+    assert Order(10, 4, 0, bytes((0, 1) * 5)).batch(0).tolist() == [8, 1, 2]
 
 
 def test_epochs_and_seeds_differ():
@@ -63,7 +63,7 @@ def test_labels_are_spread_over_batches(good, bad, seed):
     chance.
     """
     n = good + bad
-    strata = tuple([1] * good + [0] * bad)
+    strata = bytes([1] * good + [0] * bad)
     order = Order(n, 8, seed, strata)
     for batch in epoch(order):
         found = sum(strata[row] for row in batch)
@@ -71,7 +71,7 @@ def test_labels_are_spread_over_batches(good, bad, seed):
 
 
 def test_rows_of_a_stratum_are_shuffled():
-    strata = (0, 1) * 30
+    strata = bytes((0, 1) * 30)
     rows = np.concatenate(epoch(Order(60, 8, 0, strata)))
     assert [r for r in rows if r % 2] != sorted(r for r in rows if r % 2)
 

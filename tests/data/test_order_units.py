@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from accord.data.order import Order
+from accord.data.tree_table import packed
 from accord.training.setup.offline import require_pairs_of_labels
 from accord.types import Tree, UsageError
 
@@ -25,10 +26,10 @@ def test_every_label_once_an_epoch():
 
 def labels(desirable, prompts=None):
     prompts = prompts or [(1 + i // 2,) for i in range(len(desirable))]
-    return [
+    return packed(
         Tree(prompt, ((5, 6),), row, good)
         for row, (prompt, good) in enumerate(zip(prompts, desirable, strict=True))
-    ]
+    )
 
 
 def test_what_is_two_labels_of_each_pair():

@@ -7,6 +7,7 @@ import torch
 from forward.tiny import some_trees, tiny
 from transformers import AutoTokenizer
 
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.forward.choose import choose
 from accord.models import fingerprint
 
@@ -69,8 +70,8 @@ def test_adapters(tmp_path):
 
 
 def test_tokenizers(tokenizer, smollm2_folder):
-    wanted = fingerprint.tokenizer(tokenizer)
-    assert wanted == fingerprint.tokenizer(AutoTokenizer.from_pretrained(smollm2_folder))
+    wanted = tokenizer_digest(tokenizer)
+    assert wanted == tokenizer_digest(AutoTokenizer.from_pretrained(smollm2_folder))
     changed = [copy.deepcopy(tokenizer) for _ in range(3)]
     changed[0].chat_template += " "
     changed[1].add_tokens(["zebras"])

@@ -4,6 +4,7 @@ step 0.
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import pair_rows, write_rows
@@ -129,14 +130,15 @@ def test_order(change, says, monkeypatch):
     monkeypatch.setattr(
         Order, "batch", lambda self, index: change(index, right(self, index).tolist())
     )
-    finding = order_finding(Order(24, 4, 0), trees(24))
+    finding = order_finding(Order(24, 4, 0), np.full(24, -1))
     assert says in finding.says and finding.refused == (says != "each of 24 rows")
 
 
 def test_order_without_both_labels():
-    rows = [Tree((1, row + 3), ((4, 2),), row, desirable=row % 2 == 0) for row in range(24)]
-    assert order_finding(Order(24, 1, 0), rows).verdict == "warning"
-    assert order_finding(Order(24, 4, 0, tuple(row % 2 for row in range(24))), rows).verdict == "ok"
+    labels = np.arange(24) % 2
+    assert order_finding(Order(24, 1, 0), labels).verdict == "warning"
+    strata = labels.astype(np.int8).tobytes()
+    assert order_finding(Order(24, 4, 0, strata), labels).verdict == "ok"
 
 
 # ---------------------------------------------------------------- before the first update

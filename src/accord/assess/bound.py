@@ -10,8 +10,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.errors import first_line
-from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.runs.lineage import recorded, run_of
 from accord.types import AccordError, Refused
@@ -125,7 +125,7 @@ def other_than_recorded(model: LanguageModel, name: str) -> tuple[str, ...]:
     record = recorded(Path(name).expanduser())
     if record is None or not record.tokenizer:
         return ()
-    if record.tokenizer == fingerprint.tokenizer(model.tokenizer):
+    if record.tokenizer == tokenizer_digest(model.tokenizer):
         return ()
     return (
         f"{name}: its tokenizer or chat template is not the one that it was saved with (sha256"

@@ -13,6 +13,7 @@ from accord.data.convert import prompt_columns
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.sample_prompts import PromptRow
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.data.write import check_rows_file, new_file
 from accord.errors import plural, printable
 from accord.models import fingerprint
@@ -200,7 +201,7 @@ def provenance(opened: OpenModel, sampling: Sampling, read: Questions | _Single)
     return {
         "model": fingerprint.weights(opened.model.network),
         "weights": opened.weights,
-        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "tokenizer": tokenizer_digest(opened.model.tokenizer),
         "dtype": str(opened.model.dtype).removeprefix("torch."),
         "prompts": read.digest,
         **asdict(sampling),

@@ -18,6 +18,7 @@ from accord.auditing.findings import RANK, AuditFinding
 from accord.auditing.lines import full_command
 from accord.auditing.run import Audit, audit_dataset
 from accord.auditing.tables.marks import MarkTable
+from accord.data.example_table import Picked
 from accord.data.prompts import Question
 from accord.data.read import Dataset
 from accord.data.rows import Rows
@@ -104,7 +105,7 @@ def foreign_marks(rows: Rows, name: str, *, allowed: bool = False) -> Finding:
       name: what the rows are, such as "training rows".
       allowed: the permission `foreign_marks`: nothing is refused.
     """
-    examples = [rows.encoding.examples[tree.row] for tree in rows.trees]
+    examples = Picked(rows.encoding.examples, rows.trees.rows)
     table = MarkTable.of(examples)
     found = mark_findings(table, lambda row: str(examples[row].origin))
     return _as_check(found, name, rows.dataset.path, allowed)

@@ -113,3 +113,22 @@ class Examples(Sequence[Example]):
 
     def _made(self, value: pa.Scalar) -> Example:
         return read_back(value.as_py(), self._kind, self._file)
+
+
+class Picked(Sequence[Example]):
+    """Some of the examples, by their places; made when they are asked for."""
+
+    def __init__(self, examples: Sequence[Example], places: np.ndarray) -> None:
+        self._examples, self._places = examples, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self._examples[at] for at in self._places[index].tolist()]
+        return self._examples[int(self._places[index])]

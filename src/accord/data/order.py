@@ -29,7 +29,7 @@ class Order:
     n: int  # a multiple of `unit`, as is batch_size
     batch_size: int
     seed: int
-    strata: tuple[int, ...] | None = None
+    strata: bytes | None = None  # of each row its label, one byte
     unit: int = 1
 
     @property
@@ -60,13 +60,13 @@ class Order:
 
 
 @lru_cache(maxsize=2)
-def _epoch(n: int, seed: int, epoch: int, strata: tuple[int, ...] | None) -> np.ndarray:
+def _epoch(n: int, seed: int, epoch: int, strata: bytes | None) -> np.ndarray:
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     if strata is None:
         return rng.permutation(n)
     # Each stratum is shuffled and laid evenly over [0, 1) from a random start; merging them keeps
     # the proportions of the whole in every stretch.
-    labels = np.asarray(strata)
+    labels = np.frombuffer(strata, np.int8)
     place = np.empty(n)
     for value in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == value))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -38,7 +38,7 @@ __all__ = ["Dataset", "Reading", "Stream", "read", "rename_columns", "stream", "
 class Dataset:
     """The examples of a file, and how they were read."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     ledger: Ledger
     formats: Counter  # name of a format -> rows that were found to be of it and could be used
     # the kind of most rows of the file, a key of ROW_KINDS; the examples are of the kind asked for
@@ -48,6 +48,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @classmethod
+    def of(cls, found: Stream, examples: Sequence[Example], digest: str) -> Dataset:
+        """Return the examples of a source that was read to its end."""
+        kind = found.kinds.most_common(1)[0][0] if found.kinds else ""
+        return cls(examples, found.ledger, found.formats, kind, digest, found.source.name)
 
 
 # after so many unusable rows at the start, the rest is not read: the file holds no preferences
@@ -121,11 +127,8 @@ def read(
     with locate(path) as source:
         found = Stream(source, islice(source.rows(max_row_bytes), max_rows), reading)
         examples = list(found)
-        kind = found.kinds.most_common(1)[0][0] if found.kinds else ""
-        dataset = Dataset(examples, found.ledger, found.formats, kind, source.digest(), source.name)
-    _refuse_useless(dataset, rows)
-    if unread := refusal(found.columns, source.name, reading_test(reading)):
-        raise DataError(unread)
+        dataset = Dataset.of(found, examples, source.digest())
+    require_fit(dataset, found, reading)
     return dataset
 
 
@@ -379,6 +382,18 @@ def require_columns(account: ColumnAccount, seen: set[str], file: str) -> None:
                 f"{file}: no row has a column or a message key {name!r}, which --ignore-columns"
                 f" names, so that it does nothing. Leave it out. {known}"
             )
+
+
+def require_fit(dataset: Dataset, found: Stream, reading: Reading) -> None:
+    """Require that a file that was read to its end has usable rows, and no content that nothing
+    reads.
+
+    Raises:
+      DataError: the commonest reasons and where they stand, or the columns.
+    """
+    _refuse_useless(dataset, reading.rows or "pairs")
+    if unread := refusal(found.columns, dataset.path, reading_test(reading)):
+        raise DataError(unread)
 
 
 def _refuse_useless(dataset: Dataset, rows: str) -> None:

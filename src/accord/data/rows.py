@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accord.data.ledger import Ledger
 from accord.data.read import Dataset
+from accord.data.store.checks import Checks
 from accord.data.token_digest import trees_digest
+from accord.data.tree_table import Trees
 from accord.data.trees import Encoding
 from accord.types import Tree
 
@@ -24,9 +26,10 @@ class Rows:
 
     dataset: Dataset
     encoding: Encoding
+    checks: Checks = field(default_factory=Checks)  # what was found in all rows
 
     @property
-    def trees(self) -> list[Tree]:
+    def trees(self) -> Trees:
         return self.encoding.trees
 
     def record(self) -> dict:

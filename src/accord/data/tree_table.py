@@ -128,6 +128,7 @@ class Trees(Sequence[Tree]):
         self._tables = [_Columns(table) for table in tables]
         self._starts = np.cumsum([0, *(each.count for each in self._tables)]).tolist()
         self.margins = margins
+        self.digest: str | None = None  # of all trees, where it is known
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -216,15 +217,23 @@ class Trees(Sequence[Tree]):
             if each.count
         )
 
-    def ids(self) -> Iterator[np.ndarray]:
-        """Yield all token ids, some at a time."""
+    def used_ids(self) -> np.ndarray:
+        """Return the token ids that occur, ascending."""
+        found = np.empty(0, np.int64)
         for table in self._tables:
-            yield table.ids
-            yield table.answer_ids
+            for ids in (table.ids, table.answer_ids):
+                found = np.union1d(found, np.unique(ids))
+        return found
 
-    def last_ids(self) -> np.ndarray:
-        """Return the last token of each answer."""
-        return _joined(each.answer_ids[each.answer_ends[1:] - 1] for each in self._tables)
+    def spread(self, count: int) -> list[Tree]:
+        """Return so many trees, evenly from the first to the last, and the shortest and the
+        longest, in order.
+        """
+        if len(self) <= count:
+            return list(self)
+        chosen = {round(k * (len(self) - 1) / (count - 1)) for k in range(count)}
+        chosen |= {int(self.lengths.argmin()), int(self.lengths.argmax())}
+        return [self[at] for at in sorted(chosen)]
 
 
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -18,6 +18,7 @@ from peft import PeftModel
 from torch import Tensor
 
 import accord
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.errors import first_line
 from accord.models import fingerprint, provenance
 from accord.models.base import CONFIG, NAMES_BASE, place
@@ -77,7 +78,7 @@ def record_of(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
     return replace(
         made,
         base=place(model.folder),
-        tokenizer=fingerprint.tokenizer(model.tokenizer),
+        tokenizer=tokenizer_digest(model.tokenizer),
         dtype=name_of(model.dtype),
         accord=accord.__version__,
         **base,

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from accord.environment.digests import flatten, text_digest
+from accord.environment.digests import flatten
 
 # fields of a configuration that change no number
 NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")
@@ -97,17 +97,3 @@ def adapter(folder: str | Path) -> str:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         digest.update((Path(folder).expanduser() / name).read_bytes())
     return digest.hexdigest()
-
-
-def tokenizer(tok: PreTrainedTokenizerBase) -> str:
-    """Hash vocabulary, added tokens, chat template and the whole fast tokenizer where there is one
-    (sha256).
-    """
-    backend = getattr(tok, "backend_tokenizer", None)
-    state = {
-        "vocabulary": sorted(tok.get_vocab().items()),
-        "template": tok.chat_template,
-        "special": {key: str(value) for key, value in sorted(tok.special_tokens_map.items())},
-        "backend": backend.to_str() if backend is not None else type(tok).__name__,
-    }
-    return text_digest(json.dumps(state, sort_keys=True))

@@ -20,7 +20,10 @@ LAYERS = "model.layers"  # of the findings of `weight_findings`
 
 @torch.no_grad()
 def model_findings(
-    model: LanguageModel, trees: Sequence[Tree], allow: Collection[str] = ()
+    model: LanguageModel,
+    trees: Sequence[Tree],
+    allow: Collection[str] = (),
+    used: Sequence[int] | None = None,
 ) -> list[Finding]:
     """Report findings on the weights as loaded, and on the embeddings of the tokens that `trees`
     use.
@@ -28,27 +31,34 @@ def model_findings(
     Args:
       trees: the rows of the run; prompts without completions where answers are drawn.
       allow: the run's permissions.
+      used: the token ids of all rows, where `trees` are some of them.
     """
     permitted = "untrained_model" in allow
-    found = findings_of_weights(model, trees, permitted=permitted)
+    found = findings_of_weights(model, trees, permitted=permitted, used=used)
     if any(one.refused and one.check != LAYERS for one in found):
         return found  # its log-probs would be NaN, or of other tokens
     return [*found, language_finding(model, trees, permitted=permitted)]
 
 
 def findings_of_weights(
-    model: LanguageModel, trees: Sequence[Tree] | None = None, *, permitted: bool = False
+    model: LanguageModel,
+    trees: Sequence[Tree] | None = None,
+    *,
+    permitted: bool = False,
+    used: Sequence[int] | None = None,
 ) -> list[Finding]:
     """Report findings that need no text of the user: files, weights, tokens, causality, layers.
 
     Args:
       trees: rows whose tokens are looked up; a plain paragraph without them.
       permitted: an untrained model is what the user wants.
+      used: the token ids of all rows, where `trees` are some of them.
     """
     if trees is None:
         trees = halved([tuple(model.tokenizer(PARAGRAPH)["input_ids"])])
     found = [Finding("model.files", "note", note) for note in model.notes]
-    found += [_finite(model), _vocabulary(model, trees), _special(model)]
+    ids = _ids(trees) if used is None else used
+    found += [_finite(model), _vocabulary(model, ids), _special(model)]
     if any(finding.refused for finding in found):
         return found
     return [*found, causal_finding(model, trees), *weight_findings(model, permitted=permitted)]
@@ -84,16 +94,19 @@ def _finite(model: LanguageModel) -> Finding:
     )
 
 
-def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
+def _ids(trees: Sequence[Tree]) -> list[int]:
+    return sorted(
+        {token for tree in trees for part in (tree.prompt, *tree.completions) for token in part}
+    )
+
+
+def _vocabulary(model: LanguageModel, used: Sequence[int]) -> Finding:
     """Check that every token has a row in the embedding, and none that was never trained (all
     zeros, as padding is by design).
     """
     embedding = model.network.get_input_embeddings()
     weight, padding = embedding.weight, getattr(embedding, "padding_idx", None)
     assert isinstance(weight, torch.Tensor)
-    used = sorted(
-        {token for tree in trees for part in (tree.prompt, *tree.completions) for token in part}
-    )
     beyond = [token for token in used if token >= len(weight)]
     if beyond:
         says = (

@@ -30,7 +30,7 @@ class Provenance:
     base: str = ""  # the model that training began from: an absolute folder, or a name of the hub
     base_weights: str = ""  # its `fingerprint.base_weights`, one for all dtypes; adapters have it
     base_config: dict[str, object] = field(default_factory=dict)  # its `fingerprint.numbers`
-    tokenizer: str = ""  # `fingerprint.tokenizer`
+    tokenizer: str = ""  # `data.tokenizer_digest`
     template: str = ""  # the name of the template, as `data.template` takes it
     method: str = ""  # the objective
     dtype: str = ""  # the frozen weights were computed in it

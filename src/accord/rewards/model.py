@@ -10,10 +10,11 @@ from functools import cached_property
 import torch
 
 from accord.data.templates import make_template
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.data.tokenizer_text import Unfit
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
-from accord.models import fingerprint, provenance
+from accord.models import provenance
 from accord.models.model_checks import reward_findings
 from accord.models.reward import RewardModel, load_reward_model
 from accord.rewards.reward import Conversation, Rewards
@@ -90,7 +91,7 @@ class ModelReward:
 def _with_tokenizer(trust: Trust, model: RewardModel, folder: str) -> Trust:
     """Add that the tokenizer or the template is not the one that the model was saved with."""
     record = provenance.read(folder)
-    if record is None or record.tokenizer in ("", fingerprint.tokenizer(model.tokenizer)):
+    if record is None or record.tokenizer in ("", tokenizer_digest(model.tokenizer)):
         return trust
     says = (
         "its tokenizer or chat template is not the one that it was saved with, so its scores may"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
 
+import numpy as np
+
 from accord.data.order import Order
 from accord.data.read import Dataset
 from accord.data.rows import Rows
@@ -22,6 +24,8 @@ from accord.objectives import BoundObjective
 from accord.runs import held_out_rows
 from accord.types import Pair, Tree, Turn
 from accord.verify.row_checks import metrics_as_recorded
+
+LARGEST = 64  # batches that the run's memory is estimated on, if there are more
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,16 @@ class FileSource:
         return [trees[row] for row in self.order.batch(update)]
 
     def largest(self, updates: int) -> list[list[Tree]]:
-        return [self.batch(i) for i in range(min(updates, self.order.batches_per_epoch))]
+        count = min(updates, self.order.batches_per_epoch)
+        if count <= LARGEST:
+            return [self.batch(i) for i in range(count)]
+        lengths = self.rows.trees.lengths
+        sizes = [lengths[self.order.batch(i)] for i in range(count)]
+        by_tokens = np.argsort([-int(each.sum()) for each in sizes], kind="stable")
+        by_longest = np.argsort([-int(each.max()) for each in sizes], kind="stable")
+        half = LARGEST // 2
+        chosen = {*by_tokens[:half].tolist(), *by_longest[:half].tolist()}
+        return [self.batch(i) for i in sorted(chosen)]
 
     def begins_round(self, update: int) -> bool:
         return update % self.order.batches_per_epoch == 0

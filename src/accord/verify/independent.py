@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -321,28 +322,29 @@ def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
 # ---------------------------------------------------------------- the order of the rows
 
 
-def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
+def order_finding(order: Order, labels: np.ndarray) -> Finding:
     """Check the plan of the first epoch: each row at most once, shuffled, batches of one size,
     labels mixed, twice the same.
+
+    Args:
+      labels: of each row, [N].
     """
     whole = order.batches_per_epoch
-    batches = [list(map(int, order.batch(index))) for index in range(whole)]
-    rows = [row for batch in batches for row in batch]
-    labels = {tree.desirable for tree in trees}
-    unmixed = sum(len({trees[row].desirable for row in batch}) < len(labels) for batch in batches)
-    problem = ""
-    if [list(map(int, order.batch(index))) for index in range(whole)] != batches:
+    batches = [order.batch(index) for index in range(whole)]
+    rows, kinds = np.concatenate(batches), len(np.unique(labels))
+    times = np.bincount(rows, minlength=len(labels))
+    unmixed = sum(len(np.unique(labels[batch])) < kinds for batch in batches) if kinds > 1 else 0
+    sizes, problem = [len(batch) for batch in batches], ""
+    if not all(np.array_equal(order.batch(index), batch) for index, batch in enumerate(batches)):
         problem = "asked twice, the order is another one: a resumed run would not see the same rows"
-    elif len(set(rows)) < len(rows):
-        problem = (
-            f"{plural(len(rows) - len(set(rows)), 'row comes', 'rows come')} more than once"
-            " in an epoch"
-        )
-    elif set(rows) != set(range(len(trees))):
-        problem = f"{len(set(range(len(trees))) - set(rows)):,} of {len(trees):,} rows never come"
-    elif max(map(len, batches)) - min(map(len, batches)) > order.unit:
-        problem = f"batches have {min(map(len, batches))} to {max(map(len, batches))} rows"
-    elif len(rows) > 8 and rows == sorted(rows):
+    elif (times > 1).any():
+        more = int((times - 1).clip(0).sum())
+        problem = f"{plural(more, 'row comes', 'rows come')} more than once in an epoch"
+    elif len(times) > len(labels) or not times.all():
+        problem = f"{int((times == 0).sum()):,} of {len(labels):,} rows never come"
+    elif max(sizes) - min(sizes) > order.unit:
+        problem = f"batches have {min(sizes)} to {max(sizes)} rows"
+    elif len(rows) > 8 and (np.diff(rows) > 0).all():
         problem = "rows come in the order of the file: they are not shuffled"
     if problem:
         return Finding(
@@ -359,6 +361,6 @@ def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
     return Finding(
         "step0.order",
         "ok",
-        f"each of {len(trees):,} rows at most once an epoch, {plural(whole, 'batch', 'batches')}"
+        f"each of {len(labels):,} rows at most once an epoch, {plural(whole, 'batch', 'batches')}"
         " of a size",
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+
+import numpy as np
 
 from accord.data.rows import Rows
 from accord.errors import plural
@@ -28,9 +29,9 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
         return []
     examples = rows.encoding.examples
     given = {
-        tree.row: examples[tree.row].extra["margin"]
-        for tree in rows.trees
-        if examples[tree.row].extra.get("margin") is not None
+        row: margin
+        for row in rows.trees.rows.tolist()
+        if (margin := examples[row].extra.get("margin")) is not None
     }
     bad = [row for row, value in given.items() if not _finite(value)]
     if bad:
@@ -50,9 +51,9 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
                 "mend them, or --set objective.margin=none",
             )
         ]
-    rows.encoding.trees[:] = [
-        replace(tree, margin=float(given.get(tree.row, 0.0))) for tree in rows.trees
-    ]
+    rows.encoding.trees = rows.trees.with_margins(
+        np.array([float(given.get(row, 0.0)) for row in rows.trees.rows.tolist()])
+    )
     if not given:
         return [
             Finding(
@@ -86,9 +87,7 @@ def padding_findings(model: LanguageModel, rows: Rows) -> list[Finding]:
     if not isinstance(model, RewardModel):
         return []
     pad = model.network.config.pad_token_id
-    hit = [
-        tree for tree in rows.trees if any(completion[-1] == pad for completion in tree.completions)
-    ]
+    hit = [tree for tree in rows.trees if any(ids[-1] == pad for ids in tree.completions)]
     token = model.tokenizer.convert_ids_to_tokens(pad)
     if hit:
         says = (

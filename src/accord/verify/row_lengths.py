@@ -7,9 +7,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from accord.config.schema import DataConfig
+from accord.data.tree_table import Trees
 from accord.engine.step import UpdateContext
 from accord.errors import plural
 from accord.forward.choose import looks_nearby
@@ -32,7 +34,7 @@ ANSWER = 64  # tokens of the answer of a row that is cut to these
 
 def position_findings(
     model: LanguageModel,
-    trees: Sequence[Tree],
+    trees: Trees,
     name: str,
     *,
     permitted: bool = False,
@@ -53,12 +55,12 @@ def position_findings(
     return found
 
 
-def _beyond(model: LanguageModel, trees: Sequence[Tree], name: str, permitted: bool) -> Finding:
+def _beyond(model: LanguageModel, trees: Trees, name: str, permitted: bool) -> Finding:
     check, limit = "data.positions", limit_of(model)
     if limit is None:
         return Finding(check, "ok", f"{name}: the model names no limit of its positions")
-    lengths = [len(tree.prompt) + max(map(len, tree.completions)) for tree in trees]
-    count, longest = sum(length > limit for length in lengths), max(lengths)
+    lengths = trees.longest
+    count, longest = int((lengths > limit).sum()), int(lengths.max())
     evidence = {"limit": limit, "beyond": count, "longest": longest}
     if not count:
         says = f"{name}: the longest has {longest:,} of the model's {limit:,} positions"
@@ -131,21 +133,18 @@ def growth_finding(
     return [Finding(check, "refused", says, evidence, f"{remedy}{most}")]
 
 
-def spread_of_lengths(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
+def spread_of_lengths(model: LanguageModel, trees: Trees) -> list[Tree]:
     """Choose rows of the shortest, the middle and the longest length; of each its longest answer.
 
     A row that is longer than what the proof may cost is cut.
     """
     special = looks_nearby(model) or boundary(model) is not None
     most = min(SPECIAL if special else PLAIN, limit_of(model) or SPECIAL)
-    rows = sorted((Tree(t.prompt, (max(t.completions, key=len),), t.row) for t in trees), key=_size)
-    chosen = {t.row: t for t in (rows[-1], rows[len(rows) // 2], rows[0])}
+    order = np.argsort(trees.longest, kind="stable")
+    picked = (trees[int(at)] for at in (order[-1], order[len(order) // 2], order[0]))
+    chosen = {t.row: Tree(t.prompt, (max(t.completions, key=len),), t.row) for t in picked}
     # halved each time, so that rows that are all cut still differ in length
     return [_cut(tree, max(2, most >> n)) for n, tree in enumerate(chosen.values())][::-1]
-
-
-def _size(tree: Tree) -> int:
-    return tree.tokens
 
 
 def _cut(tree: Tree, most: int) -> Tree:

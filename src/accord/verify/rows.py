@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import numpy as np
+
 from accord.config.schema import Config
 from accord.data.encoding_findings import findings
 from accord.data.prompts import LEAK, prompt_words
@@ -15,7 +17,7 @@ from accord.data.roundtrip_checks import roundtrip_findings
 from accord.data.rows import Rows, reading_record
 from accord.data.templates import Template
 from accord.errors import plural
-from accord.types import Finding
+from accord.types import Finding, Tree
 
 
 def row_findings(
@@ -49,11 +51,16 @@ def row_findings(
         {"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places
     ]
     evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
+    decoded = rows.checks.remember(
+        "roundtrip",
+        [sorted(stops), data.max_rejected, data.columns, rows.dataset.path],
+        lambda: roundtrip_findings(rows.encoding, template, stops, data.max_rejected, data.columns),
+    )
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         _columns(rows, name),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
-        *roundtrip_findings(rows.encoding, template, stops, data.max_rejected, data.columns),
+        *decoded,
     ]
 
 
@@ -84,10 +91,20 @@ def _columns(rows: Rows, name: str) -> Finding:
     )
 
 
+def _shared(rows: Rows, held_out: Rows) -> list[Tree]:
+    """Return the held-out rows whose prompt is trained on, token by token."""
+    alike = np.isin(held_out.trees.prompt_hashes, rows.trees.prompt_hashes)
+    found = [held_out.trees[at] for at in np.flatnonzero(alike).tolist()]
+    if not found:
+        return []
+    own = np.isin(rows.trees.prompt_hashes, held_out.trees.prompt_hashes)
+    trained = {rows.trees[at].prompt for at in np.flatnonzero(own).tolist()}
+    return [tree for tree in found if tree.prompt in trained]
+
+
 def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
     """Find held-out rows whose prompt is trained on as well: their accuracy measures memory."""
-    trained = {tree.prompt for tree in rows.trees}
-    leaked = [tree for tree in held_out.trees if tree.prompt in trained]
+    leaked = _shared(rows, held_out)
     share = len(leaked) / len(held_out.trees)
     says = (
         f"{len(leaked):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
@@ -106,14 +123,18 @@ def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
 
 def near_overlap(rows: Rows, held_out: Rows) -> Finding:
     """Find held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
-    trained = {prompt_words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
-    exact = {tree.prompt for tree in rows.trees}
-    near = [
-        tree
+    exact = {tree.row for tree in _shared(rows, held_out)}
+    asked = {
+        tree.row: prompt_words(held_out.encoding.examples[tree.row].prompt)
         for tree in held_out.trees
-        if tree.prompt not in exact
-        and prompt_words(held_out.encoding.examples[tree.row].prompt) in trained
-    ]
+        if tree.row not in exact
+    }
+    wanted, trained = set(asked.values()), set()
+    for row in rows.trees.rows.tolist():
+        words = prompt_words(rows.encoding.examples[row].prompt)
+        if words in wanted:
+            trained.add(words)
+    near = [tree for tree in held_out.trees if asked.get(tree.row) in trained]
     share = len(near) / len(held_out.trees)
     says = (
         f"{len(near):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"

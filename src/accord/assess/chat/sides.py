@@ -16,6 +16,7 @@ from accord.assess.chat.conversation import Answer
 from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel, open_model, open_start_of
 from accord.data.templates import make_template
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.errors import AccordError
 from accord.models import fingerprint, provenance
 from accord.models.language import LanguageModel
@@ -165,7 +166,7 @@ def provenance_of(opened: OpenModel, sides: tuple[Side, ...], sampling: Sampling
     own = {
         "model": tuned.fingerprint(),
         "weights": opened.weights,
-        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "tokenizer": tokenizer_digest(opened.model.tokenizer),
         "dtype": str(opened.model.dtype).removeprefix("torch."),
         "prompts": None,
         **sampling.options(),

@@ -41,6 +41,7 @@ from accord.config.schema import Config
 from accord.data.containers import locate
 from accord.data.order import draw_rows
 from accord.data.prompts import read_prompts
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward
 from accord.models import fingerprint
@@ -283,7 +284,7 @@ def _plan(recipe: Recipe, first: Config, configs: dict[str, Config]) -> dict:
                 files[f"{phase}: data.{side}"] = source.digest()
     return {
         "model": fingerprint.weights(opened.model.network),
-        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "tokenizer": tokenizer_digest(opened.model.tokenizer),
         "--skip-sft": recipe.skip_sft,
         "--gold": recipe.gold,
         **fingerprints([recipe.gold] if recipe.gold else []),

@@ -15,6 +15,7 @@ from accord.campaign.rlhf.prompts import require_plain
 from accord.campaign.stages import fingerprint_of
 from accord.config.schema import Config
 from accord.data.prompts import Questions
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.models import fingerprint
 from accord.objectives.configured import resolve_objective
 from accord.rewards.load import parse_weighted
@@ -136,7 +137,7 @@ def plan_for(base: Config, terms: Terms, read: Questions, held_out: Questions, s
     opened = open_start_of(base)
     return {
         "model": fingerprint.weights(opened.model.network),
-        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "tokenizer": tokenizer_digest(opened.model.tokenizer),
         "prompts": read.digest,
         "held-out prompts": held_out.digest,
         **fingerprints([*base.rollout_settings.rewards, *base.rollout_settings.gold]),

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from accord.auditing.run_rows import foreign_marks
 from accord.auditing.trained import near_rows, seen_before
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.rows import Rows
 from accord.data.templates import Template, template_of
+from accord.data.tokenizer_digest import tokenizer_digest
+from accord.data.tree_table import Trees
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
 from accord.engine.micro_budget import MicroBudget
@@ -26,7 +30,6 @@ from accord.engine.step import UpdateContext, make_batch
 from accord.forward.choose import Forward, choose, looks_nearby
 from accord.forward.reference import SUMS, full_key
 from accord.forward.sharded import choose_parallel, shard
-from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.model_checks import model_findings
 from accord.models.positions import boundary
@@ -67,6 +70,7 @@ from accord.verify.reward_rows import padding_findings, take_margins
 from accord.verify.row_lengths import position_findings, spread_of_lengths
 from accord.verify.rows import near_overlap, overlap, row_findings
 
+SHOWN = 256  # rows of a file that the checks of the model read
 SHARDED = Finding(
     "running",
     "note",
@@ -99,7 +103,7 @@ def prepare_offline(
     model = with_objective_head(model, objective, config)
     found += padding_findings(model, rows)
     weights = make_trainable(config, model)
-    found += adapter_findings(config, model, rows.trees)
+    found += adapter_findings(config, model, rows.trees.spread(SHOWN))
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
     order, steps = plan_order(config, rows.trees)
@@ -127,7 +131,7 @@ def prepare_offline(
     found += share_findings(world, source.batch(0), order.batch_size)
     _require_batches(learner, source, steps)
     found += _prove(config, learner, optimizer, kind, source, display)
-    tokenizer = fingerprint.tokenizer(model.tokenizer)
+    tokenizer = tokenizer_digest(model.tokenizer)
     if kind == "cached" and not dry_run:
         # Each entry in the cache is keyed by its own token ids: what another method or file has had
         # computed is found again, and other tokens never are.
@@ -224,13 +228,13 @@ def _learner(
     return UpdateContext(forward, objective, reference, budget, config.train.seed, world)
 
 
-def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
+def _telling(model: LanguageModel, trees: Trees) -> list[Tree]:
     """Choose the rows that a forward path is tried on.
 
     The longest row is among them if attention sees only a window.
     """
     shown = probe(trees[:64])
-    return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
+    return [*shown, trees[int(trees.lengths.argmax())]] if looks_nearby(model) else shown
 
 
 def _require_whole(objective: BoundObjective, model: LanguageModel, sharded: bool) -> None:
@@ -256,8 +260,12 @@ def _require_batches(learner: UpdateContext, source: FileSource, steps: int) -> 
     """Make every batch whose rows depend on each other: a batch of a single prompt would stop the
     run midway.
     """
-    if learner.objective.context is not None:
-        for index in range(steps):
+    if learner.objective.context is None:
+        return
+    prompts = source.rows.trees.prompt_hashes
+    for index in range(steps):
+        rows = prompts[source.order.batch(index)]
+        if (rows == rows[0]).all():  # as far as a hash can tell
             make_batch(learner, index, source.batch(index))
 
 
@@ -267,34 +275,35 @@ def _first_rows(source: FileSource, steps: int) -> list[Tree]:
     return list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
 
 
-def plan_order(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
+def plan_order(config: Config, trees: Trees) -> tuple[Order, int]:
     """Plan the order of the rows, and how many updates to make."""
     train = config.train
     if train.pair_labels:
         require_pairs_of_labels(trees, train.batch_size)
         order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, unit=2)
     else:
-        labels = {tree.desirable for tree in trees}
-        strata = tuple(int(bool(tree.desirable)) for tree in trees) if len(labels) > 1 else None
+        labels = trees.labels
+        strata = None if len(np.unique(labels)) < 2 else (labels == 1).astype(np.int8).tobytes()
         order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, strata)
     steps = train.steps or max(1, round((train.epochs or 1) * order.batches_per_epoch))
     return order, steps
 
 
-def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
+def require_pairs_of_labels(trees: Trees, batch_size: int) -> None:
     """Check that train.pair_labels can hold.
 
     Raises:
       UsageError: train.pair_labels is set, but the rows are not the two labels of each pair, or a
         batch would split one.
     """
-    # not strict: a row left over is refused below, with an explanation
-    twos = list(zip(trees[::2], trees[1::2], strict=False))
-    whole = all(
-        good.desirable and bad.desirable is False and good.prompt == bad.prompt
-        for good, bad in twos
+    odd = len(trees) % 2 or batch_size % 2
+    good, bad = slice(None, None, 2), slice(1, None, 2)
+    whole = not odd and bool(
+        (trees.labels[good] == 1).all()
+        and (trees.labels[bad] == 0).all()
+        and (trees.prompt_hashes[good] == trees.prompt_hashes[bad]).all()
     )
-    if len(trees) % 2 or not whole or batch_size % 2:
+    if not whole:
         raise UsageError(
             "train.pair_labels keeps the two labels of a pair in one batch: it needs an objective"
             " of labels, a file of pairs of which both answers are usable, and an even"
@@ -331,11 +340,23 @@ def _checked(
     found = row_findings(config, rows, template, "training rows", model.stop_ids)
     if held_out is not None:
         found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
-        found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
-        found.append(near_rows(rows.dataset.examples, held_out.dataset.examples))
+        found.append(overlap(config, rows, held_out))
+        beside = [held_out.dataset.digest, held_out.dataset.path, len(held_out.trees)]
+        found += rows.checks.remember(
+            "near-prompts", beside, lambda: [near_overlap(rows, held_out)]
+        )
+        found += rows.checks.remember(
+            "near-rows",
+            beside,
+            lambda: [near_rows(rows.dataset.examples, held_out.dataset.examples)],
+        )
         found += seen_before(config.model.name, config.model.adapter, held_out.dataset)
     allowed = "foreign_marks" in config.allow
-    found.append(foreign_marks(rows, "training rows", allowed=allowed))
+    found += rows.checks.remember(
+        "marks",
+        [rows.dataset.path, allowed],
+        lambda: [foreign_marks(rows, "training rows", allowed=allowed)],
+    )
     if held_out is not None:
         found.append(foreign_marks(held_out, "held-out rows", allowed=allowed))
     found += _model_findings(config, objective, rows, held_out, model)
@@ -371,10 +392,11 @@ def _model_findings(
             one_pass=not objective.answers,  # a score is read in one pass
         )
     ]
-    every = [tree for side in sides.values() for tree in side.trees]
     if any(finding.refused for finding in lengths):
         return lengths  # a row beyond a table of positions cannot even be computed
-    return [*lengths, *model_findings(model, every, config.allow)]
+    shown = [tree for side in sides.values() for tree in side.trees.spread(SHOWN)]
+    used = sorted({token for side in sides.values() for token in side.trees.used_ids().tolist()})
+    return [*lengths, *model_findings(model, shown, config.allow, used)]
 
 
 def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
@@ -383,7 +405,7 @@ def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
     """
     if objective.rows != "labelled":
         return []
-    good = sum(bool(tree.desirable) for tree in rows.trees)
+    good = int((rows.trees.labels == 1).sum())
     bad = len(rows.trees) - good
     evidence = {"desirable": good, "undesirable": bad}
     if not good or not bad:
@@ -433,6 +455,6 @@ def _prove(
     shown = [*source.batch(0), *rows[:64]]
     spread = spread_of_lengths(learner.forward.model, rows)
     found = prove_rows(config, learner, optimizer, kind, shown, display, spread)
-    found.append(order := order_finding(source.order, rows))
+    found.append(order := order_finding(source.order, rows.labels))
     require_accepted([order], Refused)
     return found

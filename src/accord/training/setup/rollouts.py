@@ -14,13 +14,13 @@ from accord.auditing.run_rows import foreign_marks_of_prompts
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.templates import Template, template_of
+from accord.data.tokenizer_digest import tokenizer_digest
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
 from accord.forward.choose import choose
-from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.model_checks import halved, model_findings
 from accord.models.trainable import make_trainable
@@ -147,7 +147,7 @@ def prepare_rollouts(
         optimizer,
         kind,
         weights,
-        fingerprint.tokenizer(model.tokenizer),
+        tokenizer_digest(model.tokenizer),
         (*found, *proofs, memory),
         width,
         tuple(asked),

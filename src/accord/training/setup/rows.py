@@ -8,11 +8,12 @@ from accord.config.schema import Config
 from accord.data.encoding_findings import CHANGES, change_remedy
 from accord.data.naming import Naming
 from accord.data.order import draw_rows
-from accord.data.read import read
 from accord.data.roundtrip_checks import markers
 from accord.data.rows import Rows
+from accord.data.store.encode import Wanted, encoded_file
 from accord.data.templates import Template
-from accord.data.trees import Limits, encode
+from accord.data.tokenizer_digest import tokenizer_digest
+from accord.data.trees import Limits
 from accord.errors import plural
 from accord.evaluate.held_out import HeldOut
 from accord.objectives import BoundObjective
@@ -41,16 +42,16 @@ def load_rows(
     display.phase("data", f"reading {path}")
     data = config.data
     named = naming or Naming(data.columns, data.ignore_columns, lenient=path != data.train)
-    dataset = read(path, kind, format=data.format, naming=named)
+    limits = Limits(config.data.max_tokens, config.data.long_prompts, config.data.long_answers)
+    digest = tokenizer_digest(template.tokenizer)
+    found = encoded_file(
+        Wanted(path, kind, named, template, limits, digest, data.format),
+        lambda done, total: display.progress("tokens", done, total),
+        display.line,
+    )
+    dataset, encoding = found.dataset, found.encoding
     for line in dataset.ledger.reading_lines():
         display.line(line)
-    limits = Limits(config.data.max_tokens, config.data.long_prompts, config.data.long_answers)
-    encoding = encode(
-        dataset.examples,
-        template,
-        limits,
-        lambda done, total: display.progress("tokens", done, total),
-    )
     if not encoding.trees:
         reason, count = encoding.reasons.most_common(1)[0]
         first = next(r for r in encoding.unfit if r.reason == reason)
@@ -66,7 +67,7 @@ def load_rows(
             f"{path}: no row is usable. {plural(count, 'row')}: {reason} ({first.says}; first at"
             f" {first.origin}).{hint}"
         )
-    return Rows(dataset, encoding)
+    return Rows(dataset, encoding, found.checks)
 
 
 def load_held_out(

@@ -1,0 +1,1 @@
+"""The token store: rows of a large file, encoded once, on disk."""
