@@ -23,7 +23,7 @@ WRECKS = ("nan", "\u200bhidden", "ends with <|im_end|>", "half \ud800 a letter",
 def blocks_of_16(monkeypatch):
     monkeypatch.setattr(scanning, "BLOCK", 16)
     monkeypatch.setattr(scanning, "ALONE", 2)
-    monkeypatch.setattr(second, "_cores", lambda: 2)
+    monkeypatch.setattr(second, "cores", lambda: 2)
 
 
 def file_of(folder, labelled=False, rows=300):
@@ -58,7 +58,7 @@ def test_two_processes_measure_what_one_does(tmp_path, monkeypatch, labelled):
     monkeypatch.setattr(second, "_packed", lambda *block: sent.append(block) or pack(*block))
     two = scan(file)
     assert sent, "the second process was given nothing"
-    monkeypatch.setattr(second, "_cores", lambda: 1)
+    monkeypatch.setattr(second, "cores", lambda: 1)
     count = len(sent)
     assert_same(scan(file), two)
     assert len(sent) == count
@@ -67,9 +67,9 @@ def test_two_processes_measure_what_one_does(tmp_path, monkeypatch, labelled):
 @pytest.mark.parametrize("dies", ["before", "midway"])
 def test_a_second_process_that_dies_changes_nothing(tmp_path, monkeypatch, dies):
     file = file_of(tmp_path)
-    monkeypatch.setattr(second, "_cores", lambda: 1)
+    monkeypatch.setattr(second, "cores", lambda: 1)
     alone = scan(file)
-    monkeypatch.setattr(second, "_cores", lambda: 2)
+    monkeypatch.setattr(second, "cores", lambda: 2)
     if dies == "before":
         monkeypatch.setattr(second.sys, "executable", "/nowhere/python")
     else:

@@ -91,9 +91,8 @@ def _rows(path: str, opened: OpenModel) -> list[Tree]:
     data = opened.config.data
     naming = Naming(data.columns, data.ignore_columns, lenient=True)
     examples = read(path, "demonstrations", format=data.format, naming=naming).examples
-    return encode(
-        examples, opened.template, Limits(data.max_tokens, data.long_prompts, data.long_answers)
-    ).trees
+    limits = Limits(data.max_tokens, data.long_prompts, data.long_answers)
+    return list(encode(examples, opened.template, limits).trees)
 
 
 def _logps(

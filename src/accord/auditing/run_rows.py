@@ -9,9 +9,12 @@ thresholds and in the same words (`auditing.verdict`); only the classifiers read
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from accord.auditing.checks.marks import mark_findings
 from accord.auditing.findings import RANK, AuditFinding
@@ -22,10 +25,13 @@ from accord.data.example_table import Picked
 from accord.data.prompts import Question
 from accord.data.read import Dataset
 from accord.data.rows import Rows
+from accord.data.store.checks import Checks
 from accord.runs.files import write_json
 from accord.types import Demonstration, Finding
 
 NAME = "audit.json"
+RULES = 1  # of the audit's checks; another one, and what was remembered is not used
+AUDITED = 50_000  # rows; their audit takes half a minute
 VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
 # Checks of preflight.json and those of the audit that each sums up; "shortcuts." is all of them.
 # The first that fits takes a finding, and OTHER takes what fits none, so nothing is missing.
@@ -72,8 +78,11 @@ def audit_findings(
     folder: Path | None = None,
     *,
     held_out: Dataset | None = None,
+    checks: Checks | None = None,
 ) -> list[Finding]:
     """Audit the training rows; nothing of prompts that have no answers yet.
+
+    Of more than AUDITED rows so many are audited, evenly drawn: a run is not to wait for minutes.
 
     Args:
       dataset: the rows; None if they are prompts.
@@ -81,9 +90,34 @@ def audit_findings(
       sample: rows that the classifiers read; 0 leaves them and audit.json out.
       folder: the folder for audit.json; None writes nothing.
       held_out: the rows that the run is evaluated on, to be compared with.
+      checks: what was found in the same rows before.
     """
     if dataset is None:
         return []
+    checks = checks or Checks()
+    depends = [RULES, kind, sample, dataset.path]
+    depends += [] if held_out is None else [held_out.path, held_out.digest, len(held_out)]
+
+    def make() -> list[Finding]:
+        return _audited(dataset, kind, sample, folder, held_out)
+
+    kept = checks.kept(NAME, depends) if sample and folder is not None else None
+    if kept is not None:
+        shutil.copyfile(kept, folder / NAME)  # type: ignore[operator]
+    if kept is None and sample and folder is not None:
+        found = make()
+        checks.keep(NAME, depends, folder / NAME)
+        return checks.remember("audit", depends, lambda: found)
+    return checks.remember("audit", depends, make)
+
+
+def _audited(
+    whole: Dataset, kind: str, sample: int, folder: Path | None, held_out: Dataset | None
+) -> list[Finding]:
+    dataset = whole
+    if len(whole) > AUDITED:
+        places = np.linspace(0, len(whole) - 1, AUDITED).round().astype(np.int64)
+        dataset = replace(whole, examples=Picked(whole.examples, places))
     # The run's seed is not used: `accord audit` does not know it and must give the same.
     audit = audit_dataset(dataset, kind, sample, held_out=held_out)
     if not sample:
@@ -91,8 +125,8 @@ def audit_findings(
     if folder is not None:
         # no duration, so that a resumed run leaves the same bytes
         kept = {name: value for name, value in audit.as_dict().items() if name != "seconds"}
-        write_json(folder / NAME, kept | {"of": len(dataset)})
-    return [*content_findings(audit), summary(audit)]
+        write_json(folder / NAME, kept | {"of": len(whole)})
+    return [*content_findings(audit), summary(audit, len(whole))]
 
 
 def foreign_marks(rows: Rows, name: str, *, allowed: bool = False) -> Finding:
@@ -171,9 +205,19 @@ def _sum_up(name: str, findings: Sequence[AuditFinding]) -> Finding:
     return Finding(name, verdict, says, evidence, worst.remedy)
 
 
-def summary(audit: Audit) -> Finding:
-    """Put the audit in one line: its verdict, and what leads to it."""
+def summary(audit: Audit, of: int = 0) -> Finding:
+    """Put the audit in one line: its verdict, and what leads to it.
+
+    Args:
+      of: rows of the whole file, where a part was audited.
+    """
     judged = audit.judged
+    part = ""
+    if of > len(audit.scan):
+        part = (
+            f"; {len(audit.scan):,} of {of:,} rows were looked at, evenly drawn: accord audit"
+            f" {shlex.quote(audit.scan.name)} looks at all"
+        )
     remedy = f"accord audit {shlex.quote(audit.scan.name)}" if judged.causes else ""
     evidence = {
         "rows": len(audit.scan),
@@ -182,4 +226,4 @@ def summary(audit: Audit) -> Finding:
         "size": judged.size,
         "raised": [each.check for each in audit.raised],
     }
-    return Finding("data.audit", VERDICTS[judged.word], judged.headline, evidence, remedy)
+    return Finding("data.audit", VERDICTS[judged.word], judged.headline + part, evidence, remedy)

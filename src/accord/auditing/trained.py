@@ -30,6 +30,7 @@ TELLING = 80
 # similarity from which on two prompts of one file are a form, filled in: under that of near prompts
 FORM = 0.6
 SHOWN = 3
+PART = 65_536  # trained rows that are compared at once: their texts and signatures take memory
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,18 @@ def near_rows(trained: Sequence[Example], held_out: Sequence[Example]) -> Findin
 
     Rows that share their prompt are counted by data.leak and data.near_leak.
     """
-    found = find_leaks(Compared.of_examples(trained), Compared.of_examples(held_out))
-    rows = np.flatnonzero(found.near | found.contained | found.answers)
+    own = Compared.of_examples(held_out)
+    near, contained, answers = (np.zeros(len(held_out), bool) for _ in range(3))
+    for at in range(0, max(1, len(trained)), PART):
+        found = find_leaks(Compared.of_examples(trained[at : at + PART]), own)
+        near |= found.near
+        contained |= found.contained
+        answers |= found.answers
+    rows = np.flatnonzero(near | contained | answers)
     kinds = {
-        "a prompt with a few other words": found.near,
-        "the question behind other text": found.contained,
-        "the answers of another prompt": found.answers,
+        "a prompt with a few other words": near,
+        "the question behind other text": contained,
+        "the answers of another prompt": answers,
     }
     parts = [f"{int(hit.sum()):,} have {name}" for name, hit in kinds.items() if hit.any()]
     says = f"{len(rows):,} of {len(held_out):,} held-out rows are near ones that are trained on"

@@ -65,11 +65,12 @@ def read_back(raw: bytes, kind: str, file: str) -> Example:
     )
     inputs = NO_INPUTS
     if "inputs" in row:
-        *texts, answers = row["inputs"]
-        inputs = TemplateInputs(*texts, tuple(tuple(map(tuple, keys)) for keys in answers))
+        tools, documents, options, answers = row["inputs"]
+        own = tuple(tuple(map(tuple, keys)) for keys in answers)
+        inputs = TemplateInputs(tools, documents, options, own)
     extra = row.get("extra", {})
     made = ROW_KINDS[kind]
-    return made(prompt, *row["answers"], *label, Origin(file, line), extra, inputs)  # type: ignore[arg-type]
+    return made(prompt, *row["answers"], *label, Origin(file, line), extra, inputs)
 
 
 def table(examples: Iterable[Example]) -> pa.RecordBatch:

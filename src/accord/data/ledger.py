@@ -19,6 +19,7 @@ from accord.errors import plural, printable, shorten
 from accord.types import DataError, FileLine, Origin
 
 if TYPE_CHECKING:  # the account reads rows as formats do, which raise this file's RowError
+    from accord.data.store.records import RecordedColumns
     from accord.data.unread import ColumnAccount
 
 EXCERPT = 120  # characters: enough to recognise a row, few enough for a terminal
@@ -76,7 +77,7 @@ class Ledger:
     rejected: list[Rejection] = field(default_factory=list)
     notes: Counter = field(default_factory=Counter)
     formats: Counter = field(default_factory=Counter)  # name of a format -> rows read by it
-    columns: ColumnAccount | None = None
+    columns: ColumnAccount | RecordedColumns | None = None
     hints: dict[str, str] = field(default_factory=dict)  # reason -> what may mend such rows
 
     def use(self, examples: int, notes: list[str]) -> None:

@@ -243,6 +243,8 @@ def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 def packed(trees: Iterable[Tree], vocabulary: int = MOST_NARROW + 1) -> Trees:
     """Return trees as a table in memory."""
+    if isinstance(trees, Trees):
+        return trees
     block = TreeBlock(vocabulary)
     margins = array("d")
     for tree in trees:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from accord.data.order import Order
 from accord.data.read import Dataset
+from accord.data.store.checks import Checks
 from accord.engine.step import UpdateContext
 from accord.evaluate.intervals import Estimate
 from accord.evaluate.records import Records
@@ -97,6 +98,10 @@ class BatchSource(Protocol):
         """Yield the prompt and the answers of each row that is trained on; no answers, if the
         policy draws them.
         """
+
+    @property
+    def checks(self) -> Checks:
+        """What was found in all rows that are trained on."""
 
     def dataset(self) -> Dataset | None:
         """Return the rows for the audit; None if they have no answers yet."""

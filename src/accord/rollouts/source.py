@@ -19,6 +19,7 @@ from pathlib import Path
 from accord.config.plugins import code_digest
 from accord.config.schema import Config
 from accord.data.order import Order
+from accord.data.store.checks import Checks
 from accord.data.token_digest import prompts_digest
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import within_memory
@@ -131,6 +132,10 @@ class RolloutSource:
 
     def held_out_pairs(self) -> None:
         return None
+
+    @property
+    def checks(self) -> Checks:
+        return Checks()
 
     def trained_texts(self) -> Iterator[tuple[Sequence[Turn], Sequence[str]]]:
         for question in self.prompts.asked.questions:

@@ -9,9 +9,11 @@ from itertools import islice
 
 import numpy as np
 
+from accord.data.example_table import Picked
 from accord.data.order import Order
 from accord.data.read import Dataset
 from accord.data.rows import Rows
+from accord.data.store.checks import Checks
 from accord.data.token_digest import trees_digest
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import MicroBudget, within_memory
@@ -90,8 +92,12 @@ class FileSource:
 
     def trained_texts(self) -> Iterator[tuple[Sequence[Turn], Sequence[str]]]:
         examples = self.rows.encoding.examples
-        for tree in self.rows.trees:
-            yield examples[tree.row].prompt, examples[tree.row].completions
+        for example in Picked(examples, self.rows.trees.rows):
+            yield example.prompt, example.completions
+
+    @property
+    def checks(self) -> Checks:
+        return self.rows.checks
 
     def dataset(self) -> Dataset:
         return self.rows.dataset

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 import torch
 
 from accord.auditing.run_rows import audit_findings
-from accord.auditing.trained import trained_rows as hash_rows
 from accord.config.schema import Config, make_config
 from accord.data.containers import is_there, require_there
 from accord.distributed.world import ALONE, World, join_world
@@ -24,7 +23,7 @@ from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
 from accord.models.save_trial import try_saving
-from accord.runs import checkpoint, files, trained_rows
+from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
@@ -51,6 +50,7 @@ from accord.training.prepared import PreparedRun, as_it_runs
 from accord.training.setup.hold_out import cut_off, parts_exist, placed, warn_without_held_out
 from accord.training.setup.prepare import prepare
 from accord.training.state import Run
+from accord.training.trained import write_trained_rows
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
 
@@ -219,8 +219,7 @@ def _begin(
         folder.refuse(str(error))
         raise
     world.on_first(lambda: folder.write_config(ready.config))
-    texts = ready.source.trained_texts
-    world.on_first(lambda: trained_rows.write(folder.path, hash_rows(texts())))
+    world.on_first(lambda: write_trained_rows(ready.source, folder.path))
     world.on_first(lambda: folder.accept(ready.findings))
     display.prepared(ready.findings)
     announce_run(ready, folder, display, every_check=every_check)
@@ -247,7 +246,9 @@ def _audited(ready: PreparedRun, folder: Path | None = None) -> list[Finding]:
     objective, sample = ready.learner.objective, ready.config.monitor.audit_rows
     source = ready.source
     held_out = source.held_out_dataset()
-    return audit_findings(source.dataset(), objective.rows, sample, folder, held_out=held_out)
+    return audit_findings(
+        source.dataset(), objective.rows, sample, folder, held_out=held_out, checks=source.checks
+    )
 
 
 def _try_saving(ready: PreparedRun, folder: RunFolder) -> None:

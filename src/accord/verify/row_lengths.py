@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from accord.config.schema import DataConfig
-from accord.data.tree_table import Trees
+from accord.data.tree_table import packed
 from accord.engine.step import UpdateContext
 from accord.errors import plural
 from accord.forward.choose import looks_nearby
@@ -34,7 +34,7 @@ ANSWER = 64  # tokens of the answer of a row that is cut to these
 
 def position_findings(
     model: LanguageModel,
-    trees: Trees,
+    trees: Sequence[Tree],
     name: str,
     *,
     permitted: bool = False,
@@ -55,11 +55,11 @@ def position_findings(
     return found
 
 
-def _beyond(model: LanguageModel, trees: Trees, name: str, permitted: bool) -> Finding:
+def _beyond(model: LanguageModel, trees: Sequence[Tree], name: str, permitted: bool) -> Finding:
     check, limit = "data.positions", limit_of(model)
     if limit is None:
         return Finding(check, "ok", f"{name}: the model names no limit of its positions")
-    lengths = trees.longest
+    lengths = packed(trees).longest
     count, longest = int((lengths > limit).sum()), int(lengths.max())
     evidence = {"limit": limit, "beyond": count, "longest": longest}
     if not count:
@@ -133,14 +133,14 @@ def growth_finding(
     return [Finding(check, "refused", says, evidence, f"{remedy}{most}")]
 
 
-def spread_of_lengths(model: LanguageModel, trees: Trees) -> list[Tree]:
+def spread_of_lengths(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     """Choose rows of the shortest, the middle and the longest length; of each its longest answer.
 
     A row that is longer than what the proof may cost is cut.
     """
     special = looks_nearby(model) or boundary(model) is not None
     most = min(SPECIAL if special else PLAIN, limit_of(model) or SPECIAL)
-    order = np.argsort(trees.longest, kind="stable")
+    order = np.argsort(packed(trees).longest, kind="stable")
     picked = (trees[int(at)] for at in (order[-1], order[len(order) // 2], order[0]))
     chosen = {t.row: Tree(t.prompt, (max(t.completions, key=len),), t.row) for t in picked}
     # halved each time, so that rows that are all cut still differ in length

@@ -59,12 +59,12 @@ def read_rows(
     """
     order = np.random.Generator(np.random.Philox(key=[seed, 9])).permutation(len(scan.sample))
     drawn = [scan.sample[at] for at in order[:most]]
-    trees = encode([each.example for each in drawn], template, Limits(MAX_TOKENS)).trees
+    encoded = encode([each.example for each in drawn], template, Limits(MAX_TOKENS))
+    trees = sorted(encoded.trees, key=lambda tree: tree.tokens)
     if not trees:
         raise UsageError(
             f"none of {len(drawn):,} sampled rows fits into {MAX_TOKENS:,} tokens of this model."
         )
-    trees = sorted(trees, key=lambda tree: tree.tokens)
     forward = choose(model, trees[: min(4, len(trees))])
     say(f"  {forward.reason}")
     parts = [

@@ -16,6 +16,7 @@ from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.data.read import GUESSED, Reading, reading_test
 from accord.data.refusals import remedies
+from accord.data.unread import ColumnAccount
 from accord.errors import plural
 
 SHOWN = 5  # rows named with a finding
@@ -86,7 +87,7 @@ def column_finding(scan: Scan) -> AuditFinding | None:
     lost = [*account.content, *account.content_keys]
     named = [name for table in record.values() for name in table["unread"]]
     remedy = command = ""
-    if lost:
+    if lost and isinstance(account, ColumnAccount):
         gone = tuple(dict.fromkeys(entry.name for entry in lost))
         remedy = "read it under a name that the format takes, or say that it is no content"
         found = remedies(account, reading_test(Reading(naming=account.naming)))

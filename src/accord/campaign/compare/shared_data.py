@@ -22,6 +22,7 @@ from accord.data.convert import to_format
 from accord.data.endings import endings_alone
 from accord.data.rows import Rows
 from accord.data.templates import template_of
+from accord.data.tree_table import packed
 from accord.data.write import new_file, write_row
 from accord.models.load import load
 from accord.objectives.configured import resolve_objective
@@ -159,7 +160,7 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
     _write_pairs(folder / "train.jsonl", train, whole)
     _write_pairs(folder / "held_out.jsonl", held, measured)
     return {
-        "steps": plan_order(base, whole)[1],
+        "steps": plan_order(base, packed(whole))[1],
         "train": _account(train, len(whole)),
         "held_out": _account(held, len(measured)),
         "warnings": [vars_of(finding) for finding in told],

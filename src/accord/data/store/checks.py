@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from accord.environment.digests import text_digest
+from accord.environment.digests import file_digest, text_digest
 from accord.types import Finding
 
 
@@ -32,8 +33,7 @@ class Checks:
         """
         if self.folder is None:
             return make()
-        key = text_digest(json.dumps(depends, sort_keys=True, default=str))
-        file = self.folder / f"{name}-{key[:16]}.json"
+        file = self.folder / f"{name}-{_key(depends)}.json"
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             record = json.loads(file.read_text(encoding="utf-8"))
             if record["digest"] == text_digest(json.dumps(record["findings"])):
@@ -47,3 +47,27 @@ class Checks:
             staging.write_text(json.dumps(record), encoding="utf-8")
             staging.replace(file)
         return found
+
+    def keep(self, name: str, depends: Any, file: Path) -> None:
+        """Keep a copy of a file that was made of all rows."""
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                self.folder.mkdir(exist_ok=True)
+                staging = self.folder / f"{name}-{_key(depends)}.staging"
+                shutil.copyfile(file, staging)
+                digest = text_digest(file_digest(staging) + name)
+                staging.replace(self.folder / f"{name}-{_key(depends)}-{digest[:16]}")
+
+    def kept(self, name: str, depends: Any) -> Path | None:
+        """Return the copy that was kept, if it is whole."""
+        if self.folder is None:
+            return None
+        for file in self.folder.glob(f"{name}-{_key(depends)}-*"):
+            with contextlib.suppress(OSError):
+                if file.name.endswith(text_digest(file_digest(file) + name)[:16]):
+                    return file
+        return None
+
+
+def _key(depends: Any) -> str:
+    return text_digest(json.dumps(depends, sort_keys=True, default=str))[:16]

@@ -294,7 +294,7 @@ class _Work:
     def _tell(self) -> None:
         plain = self.source.path.suffix in (".jsonl", ".ndjson")
         if plain and self.seen_bytes:
-            total = max(self.seen, round(self.seen * self.size / self.seen_bytes, -3))
+            total = max(self.seen, round(self.seen * self.size / self.seen_bytes))
             self.progress(self.seen, total)
         elif time.monotonic() - self.said > SAID:
             self.said = time.monotonic()

@@ -85,10 +85,9 @@ def tokens_record(account: TokenAccount) -> dict:
 
 def tokens_of(record: Mapping[str, Any], file: str) -> TokenAccount:
     """Return the account of a record, for a file of this name."""
-    account = TokenAccount(
-        **{name: record[name] for name in NUMBERS},
-        **{name: Counter(record[name]) for name in COUNTERS},
-    )
+    account = TokenAccount(**{name: record[name] for name in NUMBERS})
+    for name in COUNTERS:
+        getattr(account, name).update(record[name])
     account.end_tokens.update(dict(record["end_tokens"]))
     account.shapes.update(record["shapes"])
     account.unfit += [_rejected(each, file) for each in record["unfit"]]
