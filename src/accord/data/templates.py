@@ -358,10 +358,8 @@ class Template:
         """Cut behind the first end token (a template may add a newline that is never generated), or
         add EOS.
         """
-        for position, token in enumerate(ids):
-            if token in self.end_ids:
-                return tuple(ids[: position + 1])
-        return (*ids, self.tokenizer.eos_token_id)
+        first = min((ids.index(token) for token in self.end_ids if token in ids), default=None)
+        return (*ids, self.tokenizer.eos_token_id) if first is None else tuple(ids[: first + 1])
 
     def _opening(self, text: str) -> tuple[int, ...]:
         """Tokenize a rendered prompt."""
