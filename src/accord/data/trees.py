@@ -93,11 +93,11 @@ class TokenAccount:
         self.prompts_cut += bool(fitted.turns_cut)
         self.cut += fitted.cut
         self.tokens_cut += fitted.tokens_cut
-        for side, cut in zip(sides, fitted.answers_cut, strict=False):
-            self.answers_cut[side] += cut
-        for side, cut in zip(sides, fitted.drawn_cut, strict=False):
-            if cut:
-                self.drawn_cut[side] += 1
+        if fitted.answers_cut:
+            self.answers_cut.update(dict(zip(sides, fitted.answers_cut, strict=True)))
+        if fitted.drawn_cut:
+            both = zip(sides, fitted.drawn_cut, strict=True)
+            self.drawn_cut.update(side for side, cut in both if cut)
         for side, completion in zip(sides, tree.completions, strict=True):
             self.answers[side] += 1
             if completion[-1] in template.end_ids:

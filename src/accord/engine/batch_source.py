@@ -101,7 +101,7 @@ class BatchSource(Protocol):
 
     @property
     def checks(self) -> Checks:
-        """What was found in all rows that are trained on."""
+        """Return the findings on all rows that are trained on, as they are kept."""
 
     def dataset(self) -> Dataset | None:
         """Return the rows for the audit; None if they have no answers yet."""

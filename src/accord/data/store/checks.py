@@ -1,4 +1,4 @@
-"""What was found in all rows of a store, so that the second start need not look at them again."""
+"""Findings on all rows of a store, kept so that the second start need not look at them again."""
 
 from __future__ import annotations
 
