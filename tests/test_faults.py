@@ -331,7 +331,7 @@ def test_stopped_by_hand(where, accord, rows, tmp_path):
         (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
         fault = f"sys.path.insert(0, {str(tmp_path)!r})"
     done = accord(*arguments("audit", rows), fault=fault, code=75)
-    assert done.stderr.splitlines()[-1] == "stopped: stopped."
+    assert done.stderr.splitlines()[-1] == "stopped."
 
 
 def test_a_wrong_flag_ends_in_words(accord):

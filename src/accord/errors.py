@@ -16,12 +16,19 @@ class AccordError(Exception):
     code = 2
     # whether every rank of a run raises it, so that the first one's report is enough
     on_all_ranks = False
+    hint = ""  # what `with_hint` has added
 
     def with_hint(self, text: str) -> AccordError:
-        """Return the same failure with more text."""
+        """Return the same failure with what to do about it."""
         error = type(self)(f"{self} {text}")
         error.on_all_ranks = self.on_all_ranks
+        error.hint = f"{self.hint} {text}"
         return error
+
+    @property
+    def without_hint(self) -> str:
+        """The message alone, for a command of several runs, which has its own hint."""
+        return str(self).removesuffix(printable(self.hint, keep="\n"))
 
     def __str__(self) -> str:
         return printable(super().__str__(), keep="\n")

@@ -115,7 +115,8 @@ def test_a_misspelt_keyword_gets_the_nearest(name):
     if "verbose" not in inspect.signature(function).parameters and name != "dry_run":
         says = rf"accord.{name} does not know the keyword 'verbos'"
     with pytest.raises(accord.AccordError, match=says):
-        function(**dict.fromkeys(required, "x"), verbos=True)
+        given = {each: {"train.warmup": [0.1]} if each == "set" else "x" for each in required}
+        function(**given, verbos=True)
 
 
 if __name__ == "__main__":

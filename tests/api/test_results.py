@@ -110,7 +110,7 @@ def test_a_comparison_keeps_rows_in_memory_beside_its_output(tmp_path):
 
     output = tmp_path / "comparison"
     config = comparing._base(
-        None, pair_rows(3), None, output, {"steps": 2, "beta": 0.3}, comparing.compare
+        None, pair_rows(3), pair_rows(2, 9), output, {"steps": 2, "beta": 0.3}, comparing.compare
     )
     assert config.data.train == str(tmp_path / "comparison-rows/train.jsonl")
     assert len((tmp_path / "comparison-rows/train.jsonl").read_text().splitlines()) == 3
@@ -136,7 +136,7 @@ def test_a_comparison_keeps_rows_in_memory_beside_its_output(tmp_path):
 def test_values_of_a_sweep_are_those_of_the_command(values, typed):
     from accord.api.comparing import _values
 
-    assert _values(values) == typed
+    assert _values("train.schedule", values) == typed
 
 
 def test_a_recipe_reads_its_own_paths(tmp_path, monkeypatch):

@@ -256,7 +256,7 @@ def stopped(place):
 
 
 def test_what_was_interrupted_goes_on(stopped):
-    assert "stopped: " in stopped and "accord resume stopped" in stopped
+    assert "\nstopped by SIGINT." in stopped and "accord resume stopped" in stopped
     assert "Traceback" not in stopped
 
 

@@ -550,7 +550,7 @@ def test_torchrun(tiny_folder, pairs_file, tmp_path):
         if line.startswith("step     5/500"):
             process.send_signal(signal.SIGTERM)
     assert process.wait() != 0, "".join(said)
-    assert sum(line.startswith("stopped: ") for line in said) == 1, "".join(said)
+    assert sum(line.startswith("stopped") for line in said) == 1, "".join(said)
     answer = json.loads(process.stdout.read())
     assert answer["error"] == "Interrupted" and answer["exit"] == 75
     reached = checkpoint.load(tmp_path / "run/checkpoints").step

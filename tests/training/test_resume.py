@@ -419,7 +419,7 @@ def test_sigterm(tiny_folder, pairs_file, tmp_path):
         if line.startswith("step     3/20"):
             process.send_signal(signal.SIGTERM)
     assert process.wait() == 75, "".join(said)
-    assert "stopped: stopped by SIGTERM. Saved" in said[-1] and "Traceback" not in "".join(said)
+    assert "stopped by SIGTERM. Saved" in said[-1] and "Traceback" not in "".join(said)
     assert 3 <= checkpoint.load(tmp_path / "stopped/checkpoints").step < 20
     run(tiny_folder, pairs_file, tmp_path / "straight", steps=20, method="simpo")
     accord.resume(str(tmp_path / "stopped"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import fspath
 from pathlib import Path as FilePath
@@ -12,7 +12,7 @@ from typing import Any
 
 from accord.api.given import path_or_none
 from accord.api.guard import public
-from accord.api.kinds import Path, Recipe, Rows
+from accord.api.kinds import Fields, Names, Path, Recipe, Rows
 from accord.api.measuring import reward_options
 from accord.api.outcomes import Outcome
 from accord.api.progress import display_for
@@ -21,11 +21,13 @@ from accord.campaign.compare.run import Terms
 from accord.campaign.compare.run import compare as compare_methods
 from accord.campaign.compare.run import sweep as sweep_settings
 from accord.campaign.compare.search import trials_of
+from accord.campaign.compare.shared_data import require_held_out
 from accord.config.schema import Config
 from accord.data.memory import is_path, write_rows
 from accord.errors import UsageError
 from accord.pages.comparison import write_page
 from accord.pages.comparison_lines import lines
+from accord.pages.page import check_page
 from accord.runs import files
 
 ROWS = {"data": "train.jsonl", "held_out": "held_out.jsonl"}
@@ -35,7 +37,7 @@ ROWS = {"data": "train.jsonl", "held_out": "held_out.jsonl"}
 def compare(
     recipe: Recipe | None = None,
     *,
-    methods: str | Sequence[str],
+    methods: Names,
     data: Rows | None = None,
     held_out: Rows | None = None,
     output: Path = "comparison",
@@ -45,7 +47,7 @@ def compare(
     sample_tokens: int = 48,
     prompts: Path | None = None,
     scorer: str | None = None,
-    scorer_set: Mapping[str, object] | None = None,
+    scorer_set: Fields | None = None,
     page: Path | None = None,
     verbose: bool = False,
     progress: bool | None = None,
@@ -76,9 +78,10 @@ def compare(
     Returns:
       The content of comparison.json; `page` is the page.
     """
-    named = methods if isinstance(methods, str) else ",".join(methods)
+    named = ",".join(methods)
     base = _base(recipe, data, held_out, output, keywords, compare)
     terms = _terms(output, seeds, trials, samples, sample_tokens, prompts, scorer, scorer_set)
+    _require_page(page)
     record = compare_methods(base, named, terms, display_for(verbose, progress))
     return _outcome("comparison", record, output, page)
 
@@ -87,7 +90,7 @@ def compare(
 def sweep(
     recipe: Recipe | None = None,
     *,
-    set: Mapping[str, object],
+    set: Fields,
     data: Rows | None = None,
     held_out: Rows | None = None,
     search: str = "grid",
@@ -99,7 +102,7 @@ def sweep(
     sample_tokens: int = 48,
     prompts: Path | None = None,
     scorer: str | None = None,
-    scorer_set: Mapping[str, object] | None = None,
+    scorer_set: Fields | None = None,
     page: Path | None = None,
     verbose: bool = False,
     progress: bool | None = None,
@@ -133,8 +136,9 @@ def sweep(
         kl_budget=kl_budget,
         search=search,
     )
-    assignments = [f"{path}={_values(values)}" for path, values in set.items()]
+    assignments = [f"{path}={_values(path, values)}" for path, values in set.items()]
     display = display_for(verbose, progress)
+    _require_page(page)
     record = sweep_settings(base, assignments, terms, display)
     return _outcome("sweep", record, output, page)
 
@@ -173,6 +177,12 @@ def _base(
             "model: a comparison loads it anew for each cell. Save the loaded one with"
             " save_pretrained, with its tokenizer, and give the folder."
         )
+    also = inspect.signature(function).parameters
+    base = config_of(
+        recipe, {**keywords, "data": data, "held_out": held_out}, function.__name__, also
+    )
+    rows_name = "rows of data" if data is not None and not is_path(data) else base.data.train
+    require_held_out(base, rows_name, "--held-out FILE")
     named = {}
     for name, rows in (("data", data), ("held_out", held_out)):
         if rows is None or is_path(rows):
@@ -183,16 +193,32 @@ def _base(
             folder.mkdir(parents=True, exist_ok=True)
             write_rows(rows, folder / ROWS[name], name)
         named[name] = str(folder / ROWS[name])
-    also = inspect.signature(function).parameters
     return config_of(recipe, {**keywords, **named}, function.__name__, also)
 
 
-def _values(values: object) -> str:
-    """Write the values of a field as the command line has them."""
+def _values(path: str, values: object) -> str:
+    """Write the values of a field as the command line has them.
+
+    Raises:
+      UsageError: a value that would be several there.
+    """
     if isinstance(values, str):
         return values
-    each = values if isinstance(values, (list, tuple)) else [values]
-    return ",".join(one if isinstance(one, str) else json.dumps(one) for one in each)
+    words = [
+        one if isinstance(one, str) else json.dumps(one)
+        for one in (values if isinstance(values, list) else [values])
+    ]
+    if several := [word for word in words if "," in word]:
+        raise UsageError(
+            f"set: {path} has the value {several[0]:.60}, which is several. A sweep varies numbers,"
+            " words, True, False and None."
+        )
+    return ",".join(words)
+
+
+def _require_page(page: Path | None) -> None:
+    if page is not None:
+        check_page(fspath(page))
 
 
 def _outcome(kind: str, record: dict, output: Path, page: Path | None) -> Outcome:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from os import fspath
 from typing import Any
@@ -42,9 +41,9 @@ def audit(
     ignore_columns: Names | None = None,
     format: str = "auto",
     fix: Path | None = None,
-    drop: Sequence[str] = (),
-    keep: Sequence[str] = (),
-    mend: Sequence[str] = (),
+    drop: Names = (),
+    keep: Names = (),
+    mend: Names = (),
     near_tie: float | None = None,
     min_chosen_score: float | None = None,
     max_per_prompt: int | None = None,

@@ -49,3 +49,6 @@ Model: TypeAlias = Path | LoadedModel  # a run's result is a path, too
 Recipe: TypeAlias = Path | Mapping[str, Any]
 Columns: TypeAlias = Mapping[str, str] | str
 Names: TypeAlias = Sequence[str] | str
+Rewards: TypeAlias = Names | Mapping[str, float]  # a mapping has the weights
+Fields: TypeAlias = Mapping[str, Any]  # values by their paths
+Lora: TypeAlias = bool | int | Mapping[str, Any]

@@ -9,13 +9,14 @@ works.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from os import fspath
 from pathlib import Path as FilePath
 from typing import Any
 
 from accord.api.given import named_model, path_or_none
 from accord.api.guard import public
-from accord.api.kinds import Columns, Model, Names, Path, Prompts, Rows, Tokenizer
+from accord.api.kinds import Columns, Fields, Model, Names, Path, Prompts, Rewards, Rows, Tokenizer
 from accord.api.outcomes import Answers, Outcome
 from accord.api.progress import sayer
 from accord.api.warned import warn
@@ -29,9 +30,9 @@ from accord.assess.judging import judging_of
 from accord.assess.rollouts import pair_file, sample_file, score_file
 from accord.assess.show import lines
 from accord.data.containers import is_there
-from accord.data.memory import as_name, is_path
+from accord.data.memory import as_name, is_path, require_rows
 from accord.data.naming import Naming
-from accord.errors import UsageError, plural
+from accord.errors import UsageError, plural, shorten
 from accord.pages.run import report_notes, write_report
 from accord.rollouts.pairing import Pairing
 
@@ -52,7 +53,7 @@ def evaluate(
     samples: int = 64,
     max_new_tokens: int = 64,
     judge: str | None = None,
-    judge_set: Mapping[str, object] | None = None,
+    judge_set: Fields | None = None,
     judge_model: str | None = None,
     judge_timeout: float | None = None,
     judge_max_tokens: int | None = None,
@@ -101,9 +102,10 @@ def evaluate(
         against=path_or_none(against),
         options=reward_options(judge_set, "judge_set"),
     )
-    with named_model(model, tokenizer) as name, as_name(data or "", "data") as rows_name:
+    with ExitStack() as stack:
+        name = stack.enter_context(named_model(model, tokenizer))
         request = Request(
-            rows_name or None,
+            None if data is None else stack.enter_context(as_name(data, "data")),
             path_or_none(reference),
             beta,
             rows,
@@ -162,15 +164,17 @@ def generate(
       The figures; `texts` has the answers, `["rows"]` each with its log-prob (nats).
     """
     _require_dtype(dtype)
-    if isinstance(prompts, str) and not is_there(prompts):
-        raise UsageError(
-            f"prompts={prompts[:60]!r} is no file. A prompt itself is prompt=…, several are"
-            " prompts=[…]."
-        )
-    with named_model(model, tokenizer) as name, as_name(prompts or "", "prompts") as asked:
+    if prompts is not None and prompt is not None:
+        raise UsageError("prompts and prompt are both given. Leave one of the two out.")
+    if prompts is None and prompt is None:
+        raise UsageError("Give prompts=… (a file, or a list) or prompt='…' (one text).")
+    with ExitStack() as stack:
+        if prompts is not None:
+            _require_prompts(prompts, "A prompt itself is prompt=…, several are prompts=[…].")
+        name = stack.enter_context(named_model(model, tokenizer))
         figures, rows = answer(
             name,
-            prompts=asked or None,
+            prompts=None if prompts is None else stack.enter_context(as_name(prompts, "prompts")),
             prompt=prompt,
             naming=Naming.of(columns, ignore_columns),
             sampling=Sampling(k, max_new_tokens, temperature, top_p, seed),
@@ -187,17 +191,18 @@ def generate(
 
 
 @public
-def report(*runs: Path, output: Path | None = None) -> FilePath:
+def report(*runs: Path | Sequence[Path], output: Path | None = None) -> FilePath:
     """Write one self-contained HTML page about runs: the verdict, curves, flags, pairs token by
     token, samples.
 
     Args:
-      runs: folders or results of runs; several stand side by side.
-      output: the HTML file; default: report.html in the run's folder.
+      runs: folders or results of runs, or a list of them; several stand side by side.
+      output: the HTML file (.html), in a folder that is there; default: report.html in the run's
+        folder.
     """
     if not runs:
         raise UsageError("report: give a run, such as accord.report(result).")
-    paths = [fspath(run) for run in runs]
+    paths = [fspath(run) for run in runs if is_path(run)]  # lists of them are spread already
     for note in report_notes(paths):
         warn(note)
     return write_report(paths, path_or_none(output))
@@ -266,6 +271,7 @@ def sample(
       model, prompts, k, …: as for `accord.generate`.
     """
     _require_dtype(dtype)
+    _require_prompts(prompts, "Prompts themselves are a list: prompts=[…].")
     with named_model(model, tokenizer) as name, as_name(prompts, "prompts") as asked:
         done = sample_file(
             name,
@@ -286,9 +292,9 @@ def sample(
 def score(
     answers: Rows,
     output: Path,
-    reward: str | Sequence[str],
+    reward: Rewards,
     *,
-    set: Mapping[str, object] | None = None,
+    set: Fields | None = None,
     columns: Columns | None = None,
     ignore_columns: Names | None = None,
     verbose: bool = False,
@@ -300,16 +306,15 @@ def score(
       answers: what `accord.sample` wrote: a path, or its rows.
       output: JSONL file to write; must not exist.
       reward: one or several of NAME or NAME=WEIGHT: "vader", "length=-0.001", "module:function", a
-        reward model's folder.
+        reward model's folder; or their weights: {"vader": 1, "length": -0.001}.
       set: options of a reward: {"NAME.KEY": value}.
       columns, ignore_columns: as for `accord.audit`.
       verbose: print lines of progress on standard error.
     """
-    specs = [reward] if isinstance(reward, str) else list(reward)
     naming = Naming.of(columns, ignore_columns)
     with as_name(answers, "answers") as name:
         options = reward_options(set, "set")
-        done = score_file(name, fspath(output), specs, options, sayer(verbose), naming)
+        done = score_file(name, fspath(output), list(reward), options, sayer(verbose), naming)
     said = (
         f"{fspath(output)}: {plural(done['answers'], 'answer')} = {done['rewarded']:,} with a"
         " reward +"
@@ -348,6 +353,17 @@ def pair(
         done = pair_file(name, fspath(output), pairing, sayer(verbose), naming)
     said = f"{fspath(output)}: {plural(done['pairs'], 'pair')} of {done['prompts']:,} prompts"
     return Outcome("accord pair", done, [said])
+
+
+def _require_prompts(prompts: Any, otherwise: str) -> None:
+    """Require prompts that can be read, before the model is loaded.
+
+    Raises:
+      UsageError: a text that names no file, or no prompt in memory.
+    """
+    if isinstance(prompts, str) and not is_there(prompts):
+        raise UsageError(f"prompts={shorten(prompts, 60)!r} is no file. {otherwise}")
+    require_rows(prompts, "prompts")
 
 
 def _require_dtype(dtype: str | None) -> None:

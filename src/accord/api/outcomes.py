@@ -15,7 +15,8 @@ from accord.api.guard import python_words
 from accord.api.words import in_python
 from accord.auditing.run import Audit as FileAudit
 from accord.errors import printable
-from accord.pages.audit import check_page, write_page
+from accord.pages.audit import write_page
+from accord.pages.page import check_page
 
 MOST_LINES = 40  # of a result in a notebook
 

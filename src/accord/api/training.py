@@ -8,18 +8,22 @@ from contextlib import ExitStack
 from os import fspath
 from typing import Any
 
+from accord.api.arguments import checked
 from accord.api.given import MODEL, filler, model_name, named_model
 from accord.api.guard import public, unknown_keyword
-from accord.api.kinds import Columns, Model, Names, Path, Recipe, Rows, Tokenizer
+from accord.api.kinds import Columns, Fields, Lora, Model, Names, Path, Recipe, Rows, Tokenizer
 from accord.api.outcomes import Outcome
 from accord.api.progress import display_for
 from accord.api.run_result import Result
+from accord.api.words import RENAMED_FLAGS
 from accord.config.build import SHORT, build
 from accord.config.renamed import TRL_NAMES
 from accord.config.schema import DEFAULT_OBJECTIVE, Config, load_recipe
-from accord.data.memory import as_name, is_path
+from accord.data.memory import as_name, is_path, require_rows
 from accord.errors import UsageError
+from accord.migrate.run import place_of
 from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
+from accord.objectives.table import other_methods_option
 from accord.training.dry_run import lines, record
 from accord.training.run import dry_run as check
 from accord.training.run import resume as resume_run
@@ -46,14 +50,14 @@ def train(
     learning_rate: float | None = None,
     seed: int | None = None,
     output: Path | None = None,
-    lora: bool | Mapping[str, Any] | None = None,
+    lora: Lora | None = None,
     adapter: Path | None = None,
     reference: str | None = None,
     max_tokens: int | None = None,
     template: str | None = None,
     dtype: str | None = None,
     on_flag: str | None = None,
-    set: Mapping[str, Any] | None = None,
+    set: Fields | None = None,
     allow: Names = (),
     verbose: bool = False,
     progress: bool | None = None,
@@ -89,8 +93,8 @@ def train(
       learning_rate: the peak, per update. Default: the method's own, scaled to the model's width.
       seed: order of the rows, initial adapters, dropout. Default: 0.
       output: the run's folder, which must not exist. Default: a new one under runs/.
-      lora: adapters: True (default, rank 16), False trains all weights, or their settings:
-        {"rank": 8}.
+      lora: adapters: True (default, rank 16), False trains all weights, a rank, or their
+        settings: {"rank": 8}.
       adapter: a LoRA adapter to go on from.
       reference: what the policy is measured against: "auto" (default), "none", "frozen",
         "adapter_off", "cached", "moving", "base".
@@ -158,7 +162,7 @@ def dry_run(recipe: Recipe | None = None, **keywords: Any) -> Outcome:
       The checks, the settings as they would run, and two rows as token ids; `lines` has them as the
       model sees them.
     """
-    known = {**keywords}
+    known = checked(train, keywords)
     display = display_for(known.pop("verbose", False), known.pop("progress", None))
     with ExitStack() as stack:
         for name in ("data", "held_out"):
@@ -200,25 +204,28 @@ def config_of(
     Raises:
       UsageError: lists every problem; names the nearest keyword for one that does not exist.
     """
+    keywords = checked(train, keywords)
     named_recipe = recipe if recipe is None or isinstance(recipe, Mapping) else fspath(recipe)
     raw = load_recipe(named_recipe) if isinstance(named_recipe, str) else named_recipe
     short = {name: keywords[name] for name in SHORT if keywords.get(name) is not None}
     options = {name: value for name, value in keywords.items() if name not in SIGNATURE}
-    _require_known(options, short.get("method") or _method_of(raw), function, also)
+    _require_known(options, short, short.get("method") or _method_of(raw), function, also)
     named = model_name(short.get("model"), keywords.get("tokenizer"))
     if "model" in short:
         short["model"] = named or MODEL
     for name in ("data", "held_out"):
         if name in short:
+            require_rows(short[name], name)
             short[name] = fspath(short[name]) if is_path(short[name]) else PENDING
     for name in ("output", "adapter"):
         if name in short:
             short[name] = fspath(short[name])
-    fields = {f"objective.{name}": value for name, value in options.items()}
-    fields |= keywords.get("set") or {}
-    allow = keywords.get("allow") or ()
     return build(
-        named_recipe, fields=fields, allow=(allow,) if isinstance(allow, str) else allow, **short
+        named_recipe,
+        options=options,
+        fields=keywords.get("set"),
+        allow=keywords.get("allow") or (),
+        **short,
     )
 
 
@@ -229,24 +236,46 @@ def _method_of(raw: Mapping | None) -> str:
 
 
 def _require_known(
-    options: Mapping[str, Any], method: str, function: str, also: Iterable[str]
+    options: Mapping[str, Any],
+    given: Iterable[str],
+    method: str,
+    function: str,
+    also: Iterable[str],
 ) -> None:
     """Require that each further keyword is an option of the method.
 
     An objective of one's own is asked itself, since its options are not known here.
 
+    Args:
+      given: keywords of `train` that are given already.
+
     Raises:
       UsageError: one is not; names the nearest keyword, or the field of a recipe that it means.
     """
-    row = (OBJECTIVES | POLICY_OBJECTIVES).get(method)
-    for name in options:
+    methods = OBJECTIVES | POLICY_OBJECTIVES
+    row = methods.get(method)
+    for name, value in options.items():
         if row is None or name in row.kinds:
             continue
-        if name in TRL_NAMES:
-            raise UsageError(f"{name} is TRL's name; here it is {_keyword(TRL_NAMES[name])}.")
+        if said := _otherwise_called(name, value):
+            raise UsageError(said)
         if path := _fields().get(name):
             raise UsageError(f"{name} is a field of a recipe: set={{{path!r}: …}}.")
-        raise UsageError(unknown_keyword(function, name, [*SIGNATURE, *also, *row.kinds]))
+        if said := other_methods_option(name, row):
+            raise UsageError(f"accord.{function}: {said}")
+        known = {*SIGNATURE, *also, *row.kinds}
+        raise UsageError(unknown_keyword(function, name, known, [*given, *options]))
+
+
+def _otherwise_called(name: str, value: object) -> str | None:
+    """Say what a keyword is called here that has its name from the command line or another tool."""
+    if name in RENAMED_FLAGS:
+        return f"{name} is the command line's short form; here it is {RENAMED_FLAGS[name]}=…."
+    if name in TRL_NAMES:
+        return f"{name} is TRL's name; here it is {_keyword(TRL_NAMES[name])}."
+    if (place := place_of(name, value)) is not None:
+        return f"{name} is {place[0]}'s name; here it is {_keyword(place[1])}."
+    return None
 
 
 def _keyword(path: str) -> str:

@@ -63,17 +63,22 @@ ASSIGNED = frozenset({"set", "judge-set", "scorer-set"})  # KEY=VALUE, once or m
 PROSE = frozenset(
     (
         "a about accepts again an and are as ask asks at be beats brings by can cannot changes "
-        "chooses compares counts decides do does draws drops for from gave gives had has have here "
-        "hint if in into is it its keeps leaves lists made makes may mends merges must name named "
-        "names needs of on once or out read reads refuses reports rounds says scales see sees "
-        "serves sets shows so takes that the then there they this to tried tries two wants was "
-        "which while with without would writes wrote"
+        "chooses compares counts cuts decides do does draws drops for from gave gives had has "
+        "have here hint if in into is it its keeps leaves lists made makes may mends merges "
+        "must name named names needs of on once or out read reads refuses reports rounds says "
+        "scales see sees serves sets shows so take takes that the then there they this to tried "
+        "tries two wants was which while with without would writes wrote"
     ).split()
 )
 
 TOKEN = re.compile(r"[ \t]+((?:'[^']*'|\"[^\"]*\"|,(?=[^\s,])|[^\s'\"`,;()])+)")
 BEGINS = re.compile(
     rf"\baccord ({'|'.join(FUNCTIONS)})\b(?!-)|(?<![\w-])--({'|'.join(sorted(FLAGS))})(?![\w=-])"
+)
+# what is repeated is a call
+PHRASES = (
+    (re.compile(r"\b([Tt]he) same command\b"), r"\1 same call"),
+    (re.compile(r"\b([Gg]ive) the command again\b"), r"\1 the call again"),
 )
 # the name of rows in memory as an argument, in place of the variable that holds them
 IN_MEMORY = re.compile(r'"rows of (\w+)(?: \(\d+\))?"')
@@ -97,7 +102,10 @@ def in_python(text: str) -> str:
             arguments = call.arguments()
             out.append(f"accord.{name}({arguments})" if arguments else f"accord.{name}")
         at = call.at
-    return IN_MEMORY.sub(r"\1", "".join(out) + text[at:])
+    said = IN_MEMORY.sub(r"\1", "".join(out) + text[at:])
+    for command, call_again in PHRASES:
+        said = command.sub(call_again, said)
+    return said
 
 
 def speak_python(error: AccordError) -> None:
@@ -157,6 +165,8 @@ class _Call:
     def _ended(self, word: str) -> tuple[str, int]:
         """Cut off the full stop or colon of the sentence; return the word and what was cut."""
         bare = word.rstrip(".:…")
+        if bare.endswith("=") and word == f"{bare}…":  # a value that is not shown
+            return bare, 0
         return bare, len(word) - len(bare)
 
     def arguments(self) -> str:

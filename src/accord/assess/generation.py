@@ -172,7 +172,9 @@ def _questions(
         return read_prompts(prompts, naming)
     if naming != PLAIN:
         raise UsageError("--columns and --ignore-columns are about the columns of --prompts FILE.")
-    if prompt is None or prompts is not None:
+    if prompt is not None and prompts is not None:
+        raise UsageError("--prompts and --prompt are both given. Leave one of the two out.")
+    if prompt is None:
         raise UsageError("Give either --prompts FILE or --prompt TEXT.")
     if not prompt.strip():
         raise UsageError("--prompt is empty.")

@@ -21,6 +21,7 @@ from accord.auditing.measure import COLUMN
 from accord.auditing.mend import NAMES, Change, Mended, check_mends, entries, mend_row, mended_rows
 from accord.auditing.scan import Scan
 from accord.auditing.wrecks.kinds import MENDS
+from accord.config.explain import nearest_words
 from accord.data.containers import Source
 from accord.data.read import Reading
 from accord.data.write import new_file, raw_rows, write_lines, write_row
@@ -179,7 +180,10 @@ def check_options(options: Options, scan_kind: str | None = None) -> None:
     check_mends(options.mend)
     for name in (*options.drop, *options.keep):
         if name not in RULES:
-            raise UsageError(f"no rule of --fix is called {name!r}. Known: {', '.join(RULES)}.")
+            meant = nearest_words(name, RULES, ".")
+            raise UsageError(
+                f"no rule of --fix is called {name!r}{meant} Known: {', '.join(RULES)}."
+            )
         if name in options.drop and name in options.keep:
             raise UsageError(f"--drop {name} and --keep {name} contradict each other.")
         if scan_kind is not None and scan_kind not in RULES[name].kinds:

@@ -15,6 +15,7 @@ from accord.auditing.scan import Scan
 from accord.auditing.tables.wrecks import shown
 from accord.auditing.wrecks.context import Asked
 from accord.auditing.wrecks.kinds import KINDS, MENDS, mend_text
+from accord.config.explain import nearest_words
 from accord.data.containers import Source
 from accord.data.ledger import RowError
 from accord.data.read import Reading, stream, understand
@@ -62,7 +63,8 @@ def check_mends(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in NAMES:
-            raise UsageError(f"no --mend is called {name!r}. Known: {', '.join(NAMES)}.")
+            meant = nearest_words(name, NAMES, ".")
+            raise UsageError(f"no --mend is called {name!r}{meant} Known: {', '.join(NAMES)}.")
 
 
 def mend_everywhere(

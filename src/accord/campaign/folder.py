@@ -21,7 +21,6 @@ import psutil
 from accord.campaign.log import append_entry, logged, stopwatch
 from accord.campaign.plan import PLAN
 from accord.engine.release import release
-from accord.errors import first_line
 from accord.runs.display import Display
 from accord.runs.files import STAGING, recover, writing
 from accord.runs.folder import RunFolder
@@ -103,7 +102,8 @@ def campaign_lock(
             with stop.at_once() if at_once else stop.at_safe_points():
                 yield CampaignFolder(folder, display, command, stop)
         except (Interrupted, KeyboardInterrupt) as signal:
-            said = first_line(signal, None) if isinstance(signal, Interrupted) else "stopped."
+            # its hint is about the run of one stage, which the same command goes on with
+            said = signal.without_hint if isinstance(signal, Interrupted) else "stopped."
             raise Interrupted(
                 f"{said} What is finished stays. Go on with the same command."
             ) from None

@@ -14,8 +14,7 @@ from accord.config.schema import Config
 from accord.environment.digests import file_digest
 from accord.runs.display import CellDisplay, Display
 from accord.runs.export import export_run
-from accord.runs.files import writing
-from accord.runs.folder import REFUSED
+from accord.runs.files import REFUSED, writing
 from accord.training.run import resume, start
 
 TrainOrResume = Callable[[Config, Display, Sequence[str]], object]

@@ -195,8 +195,10 @@ def train(
             )
         short["method"] = method_name(method)
         short.update(columns_of(columns, ignore_columns))
-        fields = {} if beta is None else {"objective.beta": beta}
-        config = build(settings, assignments=set_ or (), fields=fields, allow=allow or (), **short)
+        options = {} if beta is None else {"beta": beta}
+        config = build(
+            settings, assignments=set_ or (), options=options, allow=allow or (), **short
+        )
         apply_env_defaults(offline="hub" not in config.allow)
         from accord.runs.display import make_display
         from accord.training.run import dry_run as check

@@ -66,6 +66,14 @@ def _display():
     return Display(sys.stderr)
 
 
+def _require_page(page: str | None) -> None:
+    """Refuse an unwritable page before the work begins."""
+    if page is not None:
+        from accord.pages.page import check_page
+
+        check_page(page)
+
+
 def _finish(record: dict, output: str, page: str | None, say: Callable, as_json: bool) -> dict:
     from accord.pages.comparison import write_page
     from accord.pages.comparison_lines import lines
@@ -118,6 +126,7 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         def work():
             from accord.config.build import build
 
+            _require_page(page)
             named = columns_of(columns, ignore_columns)
             base = build(recipe, assignments=set_ or (), allow=allow or (), **named)
             apply_env_defaults(offline="hub" not in base.allow)
@@ -195,6 +204,7 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         def work():
             from accord.config.build import build
 
+            _require_page(page)
             named = columns_of(columns, ignore_columns)
             base = build(recipe, allow=allow or (), **named)
             apply_env_defaults(offline="hub" not in base.allow)
@@ -287,6 +297,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
                 **columns_of(columns, ignore_columns),
             )
             apply_env_defaults(offline="hub" not in base.allow)
+            _require_page(page)
             from accord.campaign.compare.frontier import Wanted, lines
             from accord.campaign.compare.frontier import frontier as carry_out
             from accord.pages.comparison import write_page

@@ -146,7 +146,8 @@ def _audit(run: Callable, say: Callable) -> Callable:
             from accord.auditing.fix import Options
             from accord.auditing.lines import show
             from accord.auditing.run import audit as examine
-            from accord.pages.audit import check_page, write_page
+            from accord.pages.audit import write_page
+            from accord.pages.page import check_page
 
             if page is not None:
                 check_page(page)

@@ -19,13 +19,6 @@ from accord.errors import UsageError
 if TYPE_CHECKING:
     from accord.migrate.reading import Line, Reading
 
-# Keys without which a tool's rules read nothing: what stands for them where a line of flags has
-# none. Nothing of the answer comes from them.
-ASSUMED: dict[str, dict[str, Any]] = {
-    "TRL": {},
-    "Axolotl": {"rl": "dpo"},
-    "LLaMA-Factory": {"stage": "dpo"},
-}
 ADAPTERS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")  # of TRL and Axolotl
 
 
@@ -82,7 +75,7 @@ def _about(line: Line, flags: dict[str, Any], reading: Reading) -> bool:
 def _read(flags: dict[str, Any]) -> Reading | None:
     """Read flags by the rules of the first tool that knows them all."""
     from accord.migrate.reading import read_known
-    from accord.migrate.run import TOOLS
+    from accord.migrate.run import ASSUMED, TOOLS
 
     for tool in TOOLS.values():
         assumed = dict(ASSUMED[tool.name])

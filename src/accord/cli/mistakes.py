@@ -54,6 +54,8 @@ def _no_such_option(name: str, command: Any, group: Any, path: str) -> str:
     said = f"{path} {asked}: no such option."
     if command is not group and (place := TRL_NAMES.get(asked.lstrip("-").replace("-", "_"))):
         return f"{said} It is TRL's name of a setting of a recipe, which is here {place}."
+    if command is not group and command.name == "train" and (known := _method_option(asked)):
+        return f"{said} {known}"
     if close := nearest(asked.replace("_", "-"), _options(command), cutoff=0.7):
         return f"{said} Did you mean {close}?"
     having = [one.name for one in group.commands.values() if asked in _options(one)]
@@ -62,6 +64,20 @@ def _no_such_option(name: str, command: Any, group: Any, path: str) -> str:
     if having:
         return f"{said} It is one of {', '.join(f'accord {one}' for one in having[:4])}."
     return said
+
+
+def _method_option(asked: str) -> str | None:
+    """Say of which methods a word is an option; None where it is no method's."""
+    from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
+
+    name = asked.lstrip("-").replace("-", "_")
+    takers = [each.name for each in (OBJECTIVES | POLICY_OBJECTIVES).values() if name in each.kinds]
+    if not takers:
+        return None
+    return (
+        f"It is an option of {' and '.join(takers)}: --method {takers[0]} --set"
+        f" objective.{name}=VALUE"
+    )
 
 
 def _missing(param: Any, path: str) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from accord.config.renamed import RENAMED, TRL_NAMES
 from accord.environment.nearest import nearest
+from accord.errors import shorten
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+
+SECTION_TYPES = ("model_type", "model_attributes_type", "dataclass_type")
+SHOWN = 100  # characters of a value in a message
 
 
 def explain(problem: ErrorDetails, schema: Any) -> str:
@@ -23,16 +29,30 @@ def explain(problem: ErrorDetails, schema: Any) -> str:
     if problem["type"] == "missing":
         hint = " (--data FILE)" if where in ("data", "data.train") else ""
         return f"{where}: missing{hint}."
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    if problem["type"] in SECTION_TYPES:
+        message = _section_example(problem["loc"], problem["input"], schema)
     if problem["type"] == "string_pattern_mismatch" and (
         meaning := _meaning(problem["loc"], schema)
     ):
         message = f"expected {meaning.rstrip('.')}"
-    return (
-        f"{where or 'recipe'}: {message}; got {problem['input']!r:.100}."
-        if where
-        else f"{message}."
-    )
+    if not where:
+        return f"{message}."
+    # of a section as a whole the message names the fields
+    whole = problem["type"] == "value_error" and isinstance(problem["input"], dict)
+    got = "" if whole else f"; got {shorten(repr(problem['input']), SHOWN)}"
+    return f"{where}: {message}{got}."
+
+
+def _section_example(location: tuple, given: object, schema: Any) -> str:
+    """Say what is expected where a section stands, with its first field as an example."""
+    section = _section([str(part) for part in location], schema)
+    if section is schema:
+        return "expected a mapping of sections"
+    name, field = next(iter(section.model_fields.items()))
+    example = given if isinstance(given, str) else field.get_default(call_default_factory=True)
+    shown = json.dumps(example) if isinstance(example, (str, int, float)) else "…"
+    return f'expected a section with keys, such as {{"{name}": {shown}}}'
 
 
 def _suggest(location: tuple, schema: Any) -> str:
@@ -77,7 +97,7 @@ def _meaning(location: tuple, schema: Any) -> str | None:
     return field.description if field else None
 
 
-def nearest_words(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the nearest word; nothing where there is none."""
+def nearest_words(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the end of a sentence that names the nearest word; `otherwise` where there is none."""
     close = nearest(word, known)
-    return f"; did you mean {close}?" if close else ""
+    return f"; did you mean {close}?" if close else otherwise

@@ -10,6 +10,7 @@ nothing.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,7 +72,7 @@ class ModelConfig(Section):
     adapter: str | None = None
     """A LoRA adapter to continue from. Its frozen copy becomes the reference, not the base."""
     lora: LoraConfig | None = LoraConfig()
-    """Adapters; null (or false) trains all weights."""
+    """Adapters, or their rank alone; null (or false) trains all weights."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Dtype of the network's computation. auto: bfloat16 where the machine has it. Weights that
     train have float32 masters."""
@@ -84,7 +85,9 @@ class ModelConfig(Section):
     @field_validator("lora", mode="before")
     @classmethod
     def _switch(cls, value):
-        return {True: LoraConfig(), False: None}[value] if isinstance(value, bool) else value
+        if isinstance(value, bool):
+            return LoraConfig() if value else None
+        return {"rank": value} if isinstance(value, int) else value
 
 
 class DataConfig(Section):
@@ -127,11 +130,13 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _one_held_out(self):
         if self.hold_out is not None and self.held_out is not None:
-            raise ValueError(
-                "held_out (--held-out) and hold_out (--hold-out) both say what to evaluate on;"
-                " give one"
-            )
+            raise ValueError("--held-out and --hold-out both say what to evaluate on; give one")
         return self
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _finite_options(cls, value):
+        return _finite(value)
 
     @field_validator("columns", "ignore_columns", mode="before")
     @classmethod
@@ -230,6 +235,11 @@ class RolloutsConfig(Section):
     """Keyword arguments of a reward of `gold`, by its name."""
     num_generations_eval: Positive = 2
     """Answers to each held-out prompt at an evaluation."""
+
+    @field_validator("reward_options", "gold_options")
+    @classmethod
+    def _finite_options(cls, value):
+        return _finite(value)
 
 
 class EvaluateConfig(Section):
@@ -343,7 +353,7 @@ class Config(Section):
         for name in value:
             if name not in PERMISSIONS:
                 raise ValueError(
-                    f"{name!r} is no permission{nearest_words(name, PERMISSIONS)}. Known:"
+                    f"{name!r} is no permission{nearest_words(name, PERMISSIONS, '.')} Known:"
                     f" {', '.join(PERMISSIONS)}"
                 )
         return value
@@ -355,7 +365,19 @@ class Config(Section):
         value = {"name": DEFAULT_OBJECTIVE} | value if isinstance(value, dict) else value
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError("expected a name and its options, such as {name: dpo, beta: 0.1}")
-        return value
+        return _finite(value)
+
+
+def _finite(options: dict) -> dict:
+    """Return options of any type, all of whose numbers are finite: JSON has no others, and records
+    would show null.
+    """
+    for name, value in options.items():
+        if isinstance(value, dict):
+            _finite(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} = {value} is no finite number")
+    return options
 
 
 # ---------------------------------------------------------------- making one
@@ -387,7 +409,8 @@ def load_recipe(path: str) -> dict:
             raise UsageError(f"{path}: not valid YAML.\n{_first_lines(error)}") from error
         raise UsageError(
             f"{path}: no recipe, which is a YAML file that names its data, such as\n"
-            f"data: {{train: {path}, held_out: test.jsonl}}"
+            f"data: {{train: {path}, held_out: test.jsonl}}\n"
+            f"A file of preferences itself is given with --data {path}"
         ) from error
     if not isinstance(raw, dict):
         raise UsageError(

@@ -29,6 +29,30 @@ def is_path(data: object) -> bool:
     return isinstance(data, (str, PathLike))
 
 
+def is_rows(data: object) -> bool:
+    """Tell whether data look like rows in memory: a table, or a list of dicts."""
+    if isinstance(data, (list, tuple)):
+        return bool(data) and isinstance(data[0], Mapping)
+    return hasattr(data, "iloc") or hasattr(data, "column_names")
+
+
+def require_rows(data: Any, what: str) -> None:
+    """Require a path, or rows in memory of which there is one at least, before anything is written.
+
+    Raises:
+      UsageError: as `rows_of`, or there is none.
+    """
+    if is_path(data):
+        return
+    if isinstance(data, (list, tuple)):
+        next(iter(rows_of(data, what)), None)
+    elif not hasattr(data, "columns"):  # a table is not turned into rows twice
+        _listed(data, what)
+    if hasattr(data, "__len__") and len(data) == 0:
+        kind = type(data).__name__
+        raise UsageError(f"{what}: an empty {kind}: there is no row in it.")
+
+
 @contextmanager
 def as_name(data: Any, what: str) -> Iterator[str]:
     """Give rows in memory a name that every reader knows while the context lasts; a path has one.
@@ -42,6 +66,7 @@ def as_name(data: Any, what: str) -> Iterator[str]:
     if is_path(data):
         yield fspath(data)
         return
+    require_rows(data, what)
     with tempfile.TemporaryDirectory(prefix="accord-") as folder:
         file = Path(folder) / f"{what}.jsonl"
         write_rows(data, file, what)
@@ -61,21 +86,50 @@ def write_rows(data: Any, file: Path, what: str) -> None:
 
 
 def rows_of(data: Any, what: str) -> Iterator[Mapping]:
-    """Yield the rows of an object in memory; a text alone, as in a list of prompts, is a row with a
-    prompt.
+    """Yield the rows of an object in memory. In a list of prompts a text alone is a row with a
+    prompt, and so is a conversation, as a list of messages.
 
     Raises:
       UsageError: it is no table and no list of rows, or holds several splits.
     """
     for number, row in enumerate(_listed(data, what), 1):
-        if isinstance(row, str) and what == "prompts":
-            row = {"prompt": row}
+        if what == "prompts":
+            row = _prompt_row(row, number)
         if not isinstance(row, Mapping):
             raise UsageError(
                 f"{what}: row {number} is of the type {type(row).__name__}; each row is a dict,"
                 ' such as {"prompt": "…", "chosen": "…", "rejected": "…"}.'
             )
         yield row
+
+
+def _prompt_row(row: Any, number: int) -> Any:
+    """Return the row of a prompt.
+
+    Raises:
+      UsageError: it is a message of a conversation, or no prompt at all.
+    """
+    if isinstance(row, str) or _is_conversation(row):
+        return {"prompt": row}
+    if _is_message(row):
+        raise UsageError(
+            f"prompts: row {number} is one message. A prompt is a text or a list of messages, and"
+            ' prompts are a list of them: prompts=[[{"role": "user", "content": "…"}]].'
+        )
+    if not isinstance(row, Mapping):
+        raise UsageError(
+            f"prompts: row {number} is of the type {type(row).__name__}; each is a text, a list of"
+            ' messages, or a dict, such as {"prompt": "…"}.'
+        )
+    return row
+
+
+def _is_conversation(row: Any) -> bool:
+    return isinstance(row, (list, tuple)) and bool(row) and all(map(_is_message, row))
+
+
+def _is_message(row: Any) -> bool:
+    return isinstance(row, Mapping) and {"role", "content"} <= set(row) and "prompt" not in row
 
 
 def _listed(data: Any, what: str) -> Iterable:
@@ -91,8 +145,15 @@ def _listed(data: Any, what: str) -> Iterable:
             f"{what}: one dict, where a list of dicts is expected. A row is an element of the"
             f" list: {what}=[row, …]."
         )
-    if hasattr(data, "iloc") and hasattr(data, "to_dict"):
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
         return data.to_dict("records")
+    if what == "prompts" and hasattr(data, "tolist"):  # a column of texts, of pandas or numpy
+        return data.tolist()
+    if hasattr(data, "iloc"):
+        raise UsageError(
+            f"{what}: a {type(data).__name__}, which is one column of a table. Give the table"
+            " itself, or [[…]] of the columns that a row has."
+        )
     if hasattr(data, "column_names") and hasattr(data, "features"):
         return _of_datasets(data)
     if isinstance(data, (list, tuple)):

@@ -20,6 +20,7 @@ from accord.data.naming import PLAIN, Naming, rename_columns
 from accord.data.read import GUESSED, Reading, require_columns, understand
 from accord.data.refusals import refusal
 from accord.data.unread import ColumnAccount
+from accord.errors import plural
 from accord.types import NO_INPUTS, DataError, Demonstration, Example, Origin, TemplateInputs, Turn
 
 LEAK = 0.01  # share of held-out rows whose prompt is trained on that is refused
@@ -96,7 +97,9 @@ def read_prompts(path: str, naming: Naming = PLAIN) -> Questions:
         digest = source.digest()
     if not found:
         reasons = "\n".join(ledger.commonest())
-        raise DataError(f"{path}: no prompt in its {ledger.rows:,} rows.\n{reasons}".rstrip())
+        raise DataError(
+            f"{path}: no prompt in its {plural(ledger.rows, 'row')}.\n{reasons}".rstrip()
+        )
     if unread := refusal(account, ledger.file, _attempt):
         raise DataError(unread)
     return Questions(list(found.values()), ledger, digest, naming)

@@ -102,7 +102,8 @@ def fail(error: AccordError, as_json: bool) -> NoReturn:
     try:
         if as_json:
             print(json.dumps(_as_dict(error)), flush=True)
-        says = f"{'stopped' if error.code == 75 else 'error'}: {error}"
+        kind = "stopped" if error.code == Interrupted.code else "error"
+        says = str(error) if str(error).startswith(kind) else f"{kind}: {error}"
         print(fit(says, sys.stderr), file=sys.stderr)
         if isinstance(error, Bug) and error.log is None:
             print(error.traceback, end="", file=sys.stderr)

@@ -5,17 +5,26 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 MOST = 2_000  # entries of a folder that are compared
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Find the known word that is most like this one; capitals make no difference."""
+    """Find the known word that is most like this one; capitals make no difference. Of words that
+    are as like it, the one that begins as it does.
+    """
     by_small = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(word.lower(), list(by_small), n=1, cutoff=cutoff)
-    return by_small[close[0]] if close else None
+    small = word.lower()
+    close = difflib.get_close_matches(small, list(by_small), n=4, cutoff=cutoff)
+
+    def likeness(other: str) -> tuple[float, int]:
+        ratio = difflib.SequenceMatcher(None, other, small).ratio()
+        alike = (a == b for a, b in zip(other, small, strict=False))
+        return ratio, sum(takewhile(bool, alike))
+
+    return by_small[max(close, key=likeness)] if close else None
 
 
 def nearest_path(path: str) -> str | None:

@@ -19,10 +19,17 @@ from accord.config.secrets import refuse_secrets
 from accord.errors import UsageError, printable
 from accord.migrate.axolotl import AXOLOTL
 from accord.migrate.llama_factory import LLAMA_FACTORY
-from accord.migrate.reading import Line, Tool, read
+from accord.migrate.reading import Line, Tool, read, read_known
 from accord.migrate.trl import TRL
 
 TOOLS = {"trl": TRL, "axolotl": AXOLOTL, "llama-factory": LLAMA_FACTORY}
+# Keys without which a tool's rules read nothing: what stands for them where a line of flags has
+# none. Nothing of the answer comes from them.
+ASSUMED: dict[str, dict[str, Any]] = {
+    "TRL": {},
+    "Axolotl": {"rl": "dpo"},
+    "LLaMA-Factory": {"stage": "dpo"},
+}
 FATES = ("mapped", "default", "to do", "no equivalent", "not needed")
 ARGUMENT_BYTES = 100_000
 
@@ -112,6 +119,21 @@ def _settings(file: str) -> dict[str, Any]:
         if "--" in text:
             return arguments(text)
     return {str(key): value for key, value in load_recipe(file).items()}
+
+
+def place_of(key: str, value: object) -> tuple[str, str] | None:
+    """Return the tool that has a setting of this name, and the field of a recipe that it is here;
+    None where no tool has it, or it has no such field.
+    """
+    for tool in TOOLS.values():
+        try:
+            lines = read_known(tool, ASSUMED[tool.name] | {key: value}).lines
+        except UsageError:  # a value that it does not take there
+            continue
+        for line in lines:
+            if line.key == key and line.fate == "mapped":
+                return tool.name, line.path
+    return None
 
 
 def arguments(text: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The caller's object is read once and never written: what trains is another copy,
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,17 @@ def require_plain(model: Any, tokenizer: Any) -> None:
         raise UsageError(
             f"model: of the type {kind}; expected a model of transformers, a folder, or a name."
         )
-    if not hasattr(tokenizer, "save_pretrained"):
+    if isinstance(tokenizer, (str, PathLike)):
+        raise UsageError(
+            "tokenizer: a name, and beside a loaded model it is a loaded tokenizer:"
+            f" tokenizer=AutoTokenizer.from_pretrained({fspath(tokenizer)!r})."
+        )
+    if tokenizer is not None and not hasattr(tokenizer, "save_pretrained"):
+        raise UsageError(
+            f"tokenizer: of the type {type(tokenizer).__name__}; expected a tokenizer of"
+            " transformers: tokenizer=AutoTokenizer.from_pretrained(…)."
+        )
+    if tokenizer is None:
         raise UsageError(
             f"model: a loaded {kind} needs its tokenizer: tokenizer=AutoTokenizer.from_pretrained"
             "(…)."

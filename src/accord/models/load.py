@@ -181,7 +181,7 @@ def _no_folder(path: Path, name: str) -> str:
     if path.is_file():
         return (
             f"{name}: a file, and a model is a folder in save_pretrained layout, or"
-            f" {EMBEDDED_NAME!r}. A file of preferences is given with --data {name}"
+            f" {EMBEDDED_NAME!r}. If it holds preferences: accord train --data {name}"
         )
     mine = f" Did you mean {EMBEDDED_NAME}?" if nearest(name, [EMBEDDED_NAME], 0.7) else ""
     return (

@@ -6,7 +6,6 @@ signature, bounds beside it in `@bounded(...)`, and nowhere else.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
+from accord.environment.nearest import nearest as nearest_word
 from accord.types import UsageError
 
 P = ParamSpec("P")
@@ -171,5 +171,4 @@ def nearest(word: str, known: Iterable[str], also_called: Mapping[str, str]) -> 
     spelt = word.lower().replace("-", "_")
     if also_called.get(spelt) in known:
         return also_called[spelt]
-    close = difflib.get_close_matches(spelt, known, n=1, cutoff=0.5)
-    return close[0] if close else None
+    return nearest_word(spelt, known, cutoff=0.5)

@@ -65,6 +65,18 @@ def resolve(
     return objective.bind(kwargs or {}, allow)
 
 
+def other_methods_option(name: str, row: Objective) -> str | None:
+    """Say that an option which a method does not take is one of others; None where it is not."""
+    takers = [each.name for each in (OBJECTIVES | POLICY_OBJECTIVES).values() if name in each.kinds]
+    if not takers or name in row.kinds:
+        return None
+    return (
+        f"{row.name} does not know the keyword {name!r}, which {' and '.join(takers)}"
+        f" {'takes' if len(takers) == 1 else 'take'}. {row.name} accepts:"
+        f" {', '.join(row.kinds) or 'no keyword at all'}."
+    )
+
+
 def _also_called(known: Mapping[str, Objective]) -> dict[str, str]:
     """Map other tools' names to ours."""
     return {other: name for name, row in known.items() for other in row.also_called}

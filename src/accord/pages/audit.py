@@ -15,20 +15,6 @@ from accord.auditing.thresholds import THRESHOLDS, limit
 from accord.auditing.verdict import RULE
 from accord.pages import bars
 from accord.pages.page import environment, write_page_file
-from accord.types import UsageError
-
-
-def check_page(path: str | Path) -> None:
-    """Refuse an unwritable page before the work begins.
-
-    Raises:
-      UsageError: no folder, or no .html at the end.
-    """
-    path = Path(path)
-    if path.suffix not in (".html", ".htm"):
-        raise UsageError(f"--page {path}: expected a name that ends in .html.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--page {path}: there is no folder {path.parent}.")
 
 
 def write_page(audit: Audit, path: str | Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from accord.errors import first_line
 from accord.monitor.history import Table
-from accord.runs.folder import REFUSED, RunFolder, parsed
+from accord.runs.files import REFUSED
+from accord.runs.folder import RunFolder, parsed
 from accord.runs.recorded import Recorded, table_name
 from accord.types import AccordError
 

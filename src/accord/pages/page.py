@@ -44,6 +44,21 @@ def environment() -> Environment:
     return made
 
 
+def check_page(path: str | Path, option: str = "--page") -> None:
+    """Refuse an unwritable page before the work begins.
+
+    Raises:
+      UsageError: no folder, or no .html at the end.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise UsageError(f"{path} is a folder. Name a file: {option} {file / 'report.html'}")
+    if file.suffix not in (".html", ".htm"):
+        raise UsageError(f"{option} {path}: expected a name that ends in .html.")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {file.parent}.")
+
+
 def write_page_file(file: Path, text: str) -> Path:
     """Write a page; create its folder if there is none.
 

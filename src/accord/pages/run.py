@@ -15,7 +15,7 @@ from accord.auditing import run_rows
 from accord.auditing.verdict import Verdict, judge_record
 from accord.evaluate.intervals import Estimate
 from accord.pages.curves import DISPLACED, sample_curves, training_curves
-from accord.pages.page import environment, write_page_file
+from accord.pages.page import check_page, environment, write_page_file
 from accord.pages.same_data import data_differences, said_apart, together
 from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices
 from accord.pages.verdict import verdict
@@ -79,6 +79,8 @@ def write_report(paths: Sequence[str], output: str | None = None) -> Path:
       UsageError: no run there. CheckpointError: the file cannot be written.
     """
     runs = [Recorded.open(path) for path in paths]
+    if output:
+        check_page(output, "--output")
     file = (
         Path(output).expanduser()
         if output

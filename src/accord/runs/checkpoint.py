@@ -32,6 +32,7 @@ from accord.runs.files import (
     write_text,
     writing,
 )
+from accord.runs.refused import why_without_updates
 from accord.types import CheckpointError
 
 MANIFEST, TENSORS, STATE = "MANIFEST.json", "tensors.safetensors", "state.json"
@@ -146,7 +147,12 @@ def load(folder: Path, which: str = "latest") -> Checkpoint:
 
 
 def unusable_error(folder: Path, problems: list[str]) -> CheckpointError:
-    """Make the error of a folder without one checkpoint to continue from."""
+    """Make the error of a folder without one checkpoint to continue from.
+
+    A run that was refused or stopped before its first update has none; its folder says why.
+    """
+    if not problems and (why := why_without_updates(folder.parent)) is not None:
+        return CheckpointError(why)
     found = "\n".join(problems) if problems else "there is none"
     return CheckpointError(f"{folder}: no usable checkpoint.\n{found}")
 

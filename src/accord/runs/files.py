@@ -20,6 +20,8 @@ from accord.environment.digests import file_digest
 from accord.errors import first_line
 from accord.types import CheckpointError
 
+# the reason for a refusal before the first update; such a folder may be used again
+REFUSED = "refused.txt"
 STAGING, FORMER = ".staging-", ".former-"
 HALF = ".tmp??????"  # the name of a file while safetensors writes it
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

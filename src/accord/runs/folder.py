@@ -20,12 +20,10 @@ import torch
 from accord.config.renamed import rename_keys
 from accord.config.schema import Config, dump, load_recipe, make_config
 from accord.runs import held_out_rows
-from accord.runs.files import STAGING, flush, recover, write_json, write_text, writing
+from accord.runs.files import REFUSED, STAGING, flush, recover, write_json, write_text, writing
 from accord.runs.nearby import why_no_run
 from accord.types import CheckpointError, Finding, UsageError
 
-# the reason for a refusal before the first update; such a folder may be used again
-REFUSED = "refused.txt"
 REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
 AGAIN = "give the command again; or name another folder: --output DIR"
 # fields that name what a run was given in memory and keeps in its own folder

@@ -19,6 +19,7 @@ from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
 from accord.runs.held_out_rows import file_of
 from accord.runs.identity import trajectory
+from accord.runs.refused import why_without_updates
 from accord.types import UsageError
 
 Json = TypeVar("Json", dict, list)
@@ -42,7 +43,8 @@ class Recorded:
         run = cls(RunFolder.open(path))
         if not run.lines("metrics.jsonl"):
             raise UsageError(
-                f"{path}: this run has recorded no figures yet; there is nothing to show."
+                why_without_updates(run.folder.path)
+                or f"{path}: this run has recorded no figures yet; there is nothing to show."
             )
         return run
 

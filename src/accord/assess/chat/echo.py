@@ -29,3 +29,9 @@ def echo(wanted: bool) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(handle, termios.TCSADRAIN, before)
+
+
+def forget_typed() -> None:
+    """Forget the lines that were typed and not read yet."""
+    if termios is not None and sys.stdin.isatty():
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -24,6 +23,7 @@ from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel
 from accord.assess.soundness import growth
 from accord.data.tokenizer_text import Unfit
+from accord.environment.nearest import nearest
 from accord.errors import plural
 from accord.sampling.sampler import Prompt
 from accord.types import AccordError, Turn, UsageError
@@ -125,10 +125,11 @@ class Session:
         word, _, argument = text[1:].partition(" ")
         command, argument = COMMANDS.get(word), argument.strip()
         if command is None:
-            nearest = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.0)[0]
+            close = nearest(word, COMMANDS)
+            meant = f" Did you mean /{close}?" if close else ""
             raise UsageError(
-                f"/{word}: there is no such command. The nearest is /{nearest}; /help lists all. A"
-                " prompt that begins with a slash is written with two."
+                f"/{word}: there is no such command.{meant} /help lists all. A prompt that begins"
+                " with a slash is written with two."
             )
         if argument and not command.takes:
             raise UsageError(f"/{word} takes nothing behind it.")

@@ -11,7 +11,7 @@ from typing import TextIO
 from accord.assess.chat.columns import Columns, fits
 from accord.assess.chat.conversation import Draw, Exchange
 from accord.assess.chat.ctrl_c import CtrlC, Pressed
-from accord.assess.chat.echo import echo
+from accord.assess.chat.echo import echo, forget_typed
 from accord.assess.chat.sides import Side
 from accord.assess.chat.wrapped import Wrapped, harmless
 from accord.errors import plural, printable
@@ -94,13 +94,19 @@ class TerminalView:
         self.say(f"! {text}")
 
     def agrees(self, question: str) -> bool:
-        self._write(harmless(question) + " [y/N] ")
+        text = Wrapped(min(self.width(), WIDEST))
+        text.add(f"{question} [y/N]")
+        text.finish()
         try:
             with self.ctrl_c.raised(), echo(True):
-                return sys.stdin.readline().strip().lower() in ("y", "yes")
+                forget_typed()  # a line that was typed before the question is no answer to it
+                self._write("\n".join(text.lines) + " ")
+                typed = sys.stdin.readline()
         except Pressed:
+            typed = ""
+        if not typed.endswith("\n"):  # the terminal shows a typed line with its end
             self._write("\n")
-            return False
+        return typed.strip().lower() in ("y", "yes")
 
     def _style(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.styled else text

@@ -112,7 +112,7 @@ def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
     axes = [_axis(assignment) for assignment in assignments]
     if not axes:
         raise UsageError(
-            "Nothing to vary. Give --set KEY=VALUE,VALUE,…, such as --set"
+            "Nothing to vary. Give a field and its values, such as --set"
             " objective.beta=0.05,0.1,0.5."
         )
     found, configs = [], []

@@ -9,6 +9,7 @@ DIR/data/trials/          the training rows cut by prompt, near copies together:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,23 @@ class SharedData:
         return self.account["steps"]
 
 
+def require_held_out(base: Config, rows: str, option: str = "--set data.held_out=FILE") -> None:
+    """Require a file that no cell trains on.
+
+    Args:
+      rows: the name of the training rows, for the command that cuts some off.
+      option: what names such a file.
+
+    Raises:
+      UsageError: the config names none.
+    """
+    if base.data.held_out is None:
+        raise UsageError(
+            f"A comparison needs rows that no cell trains on: {option}.\n"
+            f"None at hand? Cut some off by prompt: accord split {shlex.quote(rows)}"
+        )
+
+
 def gather_shared_data(
     base: Config, folder: Path, *, trials: bool, planned: bool, display: Display
 ) -> SharedData:
@@ -81,11 +99,7 @@ def gather_shared_data(
       UsageError: no held-out rows are named. DataError: rows are unfit, or shared by both files.
         CheckpointError.
     """
-    if base.data.held_out is None:
-        raise UsageError(
-            "A comparison needs rows that no cell trains on: --set data.held_out=FILE.\n"
-            f"None at hand? Cut some off by prompt: accord split {base.data.train}"
-        )
+    require_held_out(base, base.data.train)
     target, source = folder / "data", source_of(base)
     if _account_of(target).get("source") != source and not planned:
         with writing(folder):
