@@ -59,6 +59,12 @@ SOURCE = Path(accord.__file__).parent
         ("as accord sample writes it", "as accord.sample writes it"),
         ("see accord train RECIPE --dry-run", 'see accord.dry_run("RECIPE")'),
         ("--max-new-tokens N, with a larger N", "max_new_tokens=N, with a larger N"),
+        ("accord generate and accord sample take it", "accord.generate and accord.sample take it"),
+        ("--set train=… and more", 'set={"train": …} and more'),
+        (
+            "the same command asks; give the command again",
+            "the same call asks; give the call again",
+        ),
         # what has no function stays a command
         ("run accord doctor --device cpu", "run accord doctor --device cpu"),
         ("xz --format=lzma -d", "xz --format=lzma -d"),
@@ -68,6 +74,23 @@ SOURCE = Path(accord.__file__).parent
 )
 def test_a_hint_in_python(said, wanted):
     assert in_python(said) == wanted
+
+
+def test_a_word_behind_a_command_is_prose_or_a_value():
+    """A small word that stands in a message behind a command is part of the sentence: what a
+    command is given is filled in, in capitals, or has the look of a file.
+    """
+
+    def faults(file: Path) -> list[str]:
+        return [
+            f"line {line}: {found[0]!r}: write {found[2]} into PROSE of api/words.py"
+            for line, text in _messages(file)
+            for found in re.finditer(rf"\baccord ({'|'.join(words.FUNCTIONS)}) ([a-z]+)\b", text)
+            if found[2] not in words.PROSE and f"{found[2]}/" not in text
+        ]
+
+    files = [file for file in SOURCE.rglob("*.py") if file.parts[-2] not in ("cli", "api")]
+    assert_no_faults(sorted(files), faults, lambda file: str(file.relative_to(SOURCE)))
 
 
 def test_a_message_that_was_translated_stays():

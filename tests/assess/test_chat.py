@@ -225,10 +225,26 @@ def test_text_without_a_template(tiny_folder, tmp_path, tokenizer):
 # ---------------------------------------------------------------- bad input
 
 
+def test_what_is_no_model_is_named_with_what_to_type(pairs_file, tiny_folder, tmp_path):
+    """A file of rows; a run that was refused, and so has no weights."""
+    done = invoke("chat", pairs_file, *SHORT)
+    assert done.exit_code == 2 and f"accord train --data {pairs_file}" in done.stderr
+    (tmp_path / "same.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "b"}\n')
+    done = invoke(
+        "train", tmp_path / "same.jsonl", "--model", tiny_folder, "--output", tmp_path / "r"
+    )
+    assert done.exit_code == 3
+    for command in ("chat", "export", "eval", "report"):
+        done = invoke(command, tmp_path / "r")
+        assert done.exit_code in (2, 6) and "ended before its first update" in done.stderr
+        assert "same.jsonl: none of its 1 rows" in done.stderr and "accord resume" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("/sytem Be brief.", "The nearest is /system"),
+        ("/sytem Be brief.", "Did you mean /system?"),
+        ("/foo", "/foo: there is no such command. /help lists all"),
         ("/back", "/back: nothing was asked yet"),
         ("/again", "nothing was asked yet"),
         ("/prefer left", "nothing was asked yet"),

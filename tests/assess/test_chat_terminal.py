@@ -206,10 +206,11 @@ def test_a_session_on_a_terminal(tiny_folder, tmp_path):
     user.wait_for("> ")  # the prompt of this line, not yet the one behind the answer
     user.type("Hello\r")
     user.wait_for("> ")
-    user.type("/save old.jsonl\r")
+    user.type("/save old.jsonl\ry\r")  # what is typed before the question is no answer to it
     user.wait_for("[y/N] ")
     user.type("n\r")
-    user.wait_for("nothing was written")
+    said = STYLE.sub("", user.wait_for("nothing was written"))
+    assert "n\r\n! old.jsonl" in said  # on a line of its own
     user.type("/save new.jsonl\r")
     user.wait_for("0 rows written")
     user.wait_for("> ")

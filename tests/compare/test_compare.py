@@ -106,6 +106,7 @@ def test_stopped_and_run_again(straight, tiny_folder, files, tmp_path, monkeypat
     ):
         compare(base, METHODS, asked(tmp_path / "out"), SILENT)
     assert stopped.value.code == 75
+    assert "accord resume" not in str(stopped.value)  # which would go on with one cell alone
     record = compare(base, METHODS, asked(tmp_path / "out"), SILENT)
     assert steady(record) == steady(straight[1])
     assert starts(tmp_path / "out") == {"dpo-seed0": 1, "kto-seed0": 1, "sft-seed0": 1}

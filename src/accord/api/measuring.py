@@ -202,7 +202,8 @@ def report(*runs: Path | Sequence[Path], output: Path | None = None) -> FilePath
     """
     if not runs:
         raise UsageError("report: give a run, such as accord.report(result).")
-    paths = [fspath(run) for run in runs if is_path(run)]  # lists of them are spread already
+    # a list of them is spread already
+    paths = [fspath(run) for run in runs if not isinstance(run, Sequence) or isinstance(run, str)]
     for note in report_notes(paths):
         warn(note)
     return write_report(paths, path_or_none(output))
