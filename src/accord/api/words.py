@@ -62,12 +62,12 @@ ASSIGNED = frozenset({"set", "judge-set", "scorer-set"})  # KEY=VALUE, once or m
 # Words that follow a flag or a command in a sentence and are no value of it.
 PROSE = frozenset(
     (
-        "a about accepts again an and are as ask asks at be beats both brings by can cannot changes "
-        "chooses compares counts cuts decides do does draws drops for from gave gives had has "
-        "have here hint if in into is it its keeps leaves lists made makes may mends merges "
-        "must name named names needs of on once or out read reads refuses reports rounds says "
-        "scales see sees serves sets shows so take takes that the then there they this to tried "
-        "tries two wants was which while with without would writes wrote"
+        "a about accepts again an and are as ask asks at be beats both brings by can cannot "
+        "changes chooses compares counts cuts decides do does draws drops for from gave gives "
+        "had has have here hint if in into is it its keeps leaves lists made makes may mends "
+        "merges must name named names needs of on once or out read reads refuses reports rounds "
+        "says scales see sees serves sets shows so take takes that the then there they this to "
+        "tried tries two wants was which while with without would writes wrote"
     ).split()
 )
 
