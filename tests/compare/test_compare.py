@@ -360,13 +360,15 @@ def test_a_recipe_s_options_are_its_own_method_s(base):
 
 
 def test_what_cannot_be_compared(tiny_folder, files, tmp_path):
-    for fields, error, words in (
-        ({"monitor.on_flag": "adapt"}, UsageError, "same number of updates"),
-        ({"data.held_out": None}, UsageError, "accord split"),
-        ({"data.held_out": files[0]}, DataError, "data.leak"),
+    train, held_out = files
+    for held, fields, error, words in (
+        (held_out, {"monitor.on_flag": "adapt"}, UsageError, "same number of updates"),
+        (None, {}, UsageError, "accord split"),
+        (train, {}, DataError, "data.leak"),
     ):
+        base = recipe(tiny_folder, train, held, **fields)
         with pytest.raises(error, match=words):
-            compare(recipe(tiny_folder, *files, **fields), "dpo", asked(tmp_path / "out"), SILENT)
+            compare(base, "dpo", asked(tmp_path / "out"), SILENT)
     with pytest.raises(UsageError, match="no reward is called 'vadre'"):
         compare(recipe(tiny_folder, *files), "dpo", asked(tmp_path / "out", scorer="vadre"), SILENT)
     with pytest.raises(UsageError, match="--kl-budget"):

@@ -413,10 +413,9 @@ def test_command(folder, other, tmp_path):
         and json.loads(done.stdout)["result"]["report"] == str(file)
         and file.is_file()
     )
-    done = CliRunner().invoke(
-        app, ["report", str(folder), str(other), "--output", str(tmp_path / "new/both.html")]
-    )
-    assert done.exit_code == 0 and (tmp_path / "new/both.html").is_file() and "kB" in done.stdout
+    both = tmp_path / "both.html"
+    done = CliRunner().invoke(app, ["report", str(folder), str(other), "--output", str(both)])
+    assert done.exit_code == 0 and both.is_file() and "kB" in done.stdout
 
 
 def rewarded(tmp_path, gains):
