@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ from benchmarks.audit_scale import make
 RESULT = Path(__file__).parent / "results/scale.json"
 SIZES = (10_000, 100_000, 1_000_000)
 LIMIT = 1024  # tokens of a row
+UPDATES = 200
+KILLS = 10
 
 
 class Memory:
@@ -147,7 +150,47 @@ def trl(path: str) -> dict:
     return {"rows": len(done), "seconds": round(seconds, 2), "megabytes": memory.megabytes}
 
 
-TASKS = {"encode": encode, "begin": begin, "trl": trl}
+def updates(path: str) -> dict:
+    """Make UPDATES updates of a small random model with the tokenizer of the embedded one."""
+    import statistics
+    import warnings
+
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    import accord
+    from accord.models.load import load
+
+    warnings.simplefilter("ignore")
+    embedded = load("smollm2")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    vocabulary = embedded.network.config.vocab_size
+    network = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **shape, **heads))
+    network.generation_config = embedded.network.generation_config
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(f"{folder}/model")
+        embedded.tokenizer.save_pretrained(f"{folder}/model")
+        del embedded
+        start = time.perf_counter()
+        done = accord.train(
+            model=f"{folder}/model", data=path, output=f"{folder}/run", steps=UPDATES, batch_size=8
+        )
+        seconds = time.perf_counter() - start
+        lines = (done.folder / "timings.jsonl").read_text().splitlines()
+    steps = [each for line in lines if "seconds" in (each := json.loads(line))]
+    later = [each["rss"] / 1e6 for each in steps]
+    return {
+        "updates": len(steps),
+        "seconds": round(seconds, 1),
+        "median_update_seconds": round(statistics.median(each["seconds"] for each in steps), 4),
+        "rss_mb_at_50": round(later[49]),
+        "rss_mb_at_the_end": round(later[-1]),
+    }
+
+
+TASKS = {"encode": encode, "begin": begin, "trl": trl, "updates": updates}
 
 
 # ---------------------------------------------------------------- the table
@@ -156,11 +199,7 @@ TASKS = {"encode": encode, "begin": begin, "trl": trl}
 def child(task: str, path: Path, cache: Path) -> dict:
     """Run one task in a process of its own; its whole wall clock counts too."""
     environment = {**os.environ, "ACCORD_CACHE": str(cache), "HF_DATASETS_CACHE": f"{cache}/hf"}
-    models = Path(os.environ.get("ACCORD_CACHE") or Path.home() / ".cache/accord")
-    cache.mkdir(parents=True, exist_ok=True)
-    for model in models.glob("smollm2*"):  # the embedded model is not made again
-        if not (cache / model.name).exists():
-            (cache / model.name).symlink_to(model)
+    _with_models(cache)
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, __file__, "--task", task, "--path", str(path)],
@@ -171,6 +210,48 @@ def child(task: str, path: Path, cache: Path) -> dict:
     )
     found = json.loads(done.stdout.splitlines()[-1])
     return found | {"process_seconds": round(time.perf_counter() - start, 1)}
+
+
+def _with_models(cache: Path) -> None:
+    """Let a cache of its own have the embedded model, which is not made again."""
+    models = Path(os.environ.get("ACCORD_CACHE") or Path.home() / ".cache/accord")
+    cache.mkdir(parents=True, exist_ok=True)
+    for model in models.glob("smollm2*"):  # the embedded model is not made again
+        if not (cache / model.name).exists():
+            (cache / model.name).symlink_to(model)
+
+
+def killed(file: Path, work: Path) -> dict:
+    """Kill the encoding at random times; compare the store with an uninterrupted one, byte by
+    byte.
+    """
+    child("encode", file, work / "whole")
+    stores = []
+    chosen, times = random.Random(0), []
+    command = [sys.executable, __file__, "--task", "encode", "--path", str(file)]
+    environment = {**os.environ, "ACCORD_CACHE": str(work / "killed")}
+    _with_models(work / "killed")
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        for line in process.stderr:  # until the work begins
+            if line.startswith("encoding"):
+                break
+        times.append(chosen.uniform(0.0, 4.0))
+        time.sleep(times[-1])
+        process.kill()
+        process.wait()
+    child("encode", file, work / "killed")
+    for name in ("whole", "killed"):
+        (place,) = (each for each in (work / name / "tokens").iterdir() if each.is_dir())
+        stores.append({each.name: each.read_bytes() for each in place.iterdir() if each.is_file()})
+    return {
+        "kills": KILLS,
+        "seconds": [round(t, 2) for t in times],
+        "equal": stores[0] == stores[1],
+    }
 
 
 def main() -> None:
@@ -203,6 +284,17 @@ def main() -> None:
                 row["second_run"] = child("begin", file, cache)
             record["sizes"].append(row)
             print(json.dumps(row), flush=True)
+        if not options.no_runs:
+            large, file = work / f"cache-{max(options.sizes)}", work / "1000.jsonl"
+            make(options.data, 1_000, file)
+            record["updates"] = {
+                "1000": child("updates", file, large),
+                str(max(options.sizes)): child(
+                    "updates", work / f"{max(options.sizes)}.jsonl", large
+                ),
+            }
+            record["killed"] = killed(work / f"{min(options.sizes)}.jsonl", work / "kills")
+            print(json.dumps([record["updates"], record["killed"]]), flush=True)
         if options.trl:
             file, cache = work / f"{options.trl}.jsonl", work / "cache-trl"
             if not file.exists():
