@@ -2,6 +2,7 @@
 way.
 """
 
+import copy
 import json
 import os
 import signal
@@ -102,7 +103,6 @@ def test_the_second_start_encodes_nothing(small, rows, tokenizer, monkeypatch):
 OTHERS = {
     "limit": lambda asked: replace(asked, limits=Limits(48)),
     "tokenizer": lambda asked: replace(asked, tokenizer="other"),
-    "date": lambda asked: replace(asked, template=replace(asked.template, today="2026-01-31")),
     "options": lambda asked: replace(asked, template=replace(asked.template, options={"a": 1})),
     "names": lambda asked: replace(asked, naming=replace(PLAIN, ignored=("note",))),
 }
@@ -114,6 +114,16 @@ def test_another_request_has_a_store_of_its_own(change, small, rows, tokenizer):
     opened(asked)
     opened(change(asked))
     assert sum(each.is_dir() for each in folder.root().iterdir()) == 2
+
+
+def test_the_day_counts_where_the_template_writes_it(small, rows, tokenizer):
+    asking = copy.deepcopy(tokenizer)
+    asking.chat_template = "{{ strftime_now('%d') }}" + tokenizer.chat_template
+    for made, stores in ((tokenizer, 1), (asking, 3)):  # one more each day
+        for day in ("2026-01-31", "2026-02-01"):
+            asked = wanted(rows, made)
+            opened(replace(asked, template=replace(asked.template, today=day)))
+        assert sum(each.is_dir() for each in folder.root().iterdir()) == stores
 
 
 def test_another_file_of_the_same_bytes_has_the_same_store(small, rows, tokenizer, tmp_path):

@@ -52,13 +52,18 @@ class GenerationTag(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+def asks_for_the_date(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether a tokenizer's chat template writes the date."""
+    return "strftime_now" in str(tokenizer.chat_template)
+
+
 def dated(tokenizer: PreTrainedTokenizerBase, today: str, tools: bool) -> dict:
     """Return the template with a clock that stands still, if it asks for the date; else nothing.
 
     transformers hands plain data alone to a template, so the clock is a macro in front of it, with
     the date in each form that the template asks for.
     """
-    if "strftime_now" not in str(tokenizer.chat_template):
+    if not asks_for_the_date(tokenizer):
         return {}
     text = tokenizer.get_chat_template(tools=[{}] if tools else None)
     forms = sorted(set(re.findall(r"strftime_now\(\s*[\"']([^\"']*)[\"']\s*\)", text)))

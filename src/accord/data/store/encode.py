@@ -25,6 +25,7 @@ import tokenizers
 import transformers
 
 from accord.data import example_table
+from accord.data.chat_template import asks_for_the_date
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
 from accord.data.example_table import Examples
 from accord.data.naming import Naming
@@ -86,7 +87,9 @@ class Wanted:
             "ignored": sorted(self.naming.ignored),
             "lenient": self.naming.lenient,
             "tokenizer": self.tokenizer,
-            "template": [template.kind, template.today, template.permit_changes],
+            "template": [template.kind, template.permit_changes],
+            # the day of a run changes no token of most templates
+            "date": template.today if asks_for_the_date(template.tokenizer) else "",
             "options": sorted((name, repr(value)) for name, value in template.options.items()),
             "ends": sorted(template.end_ids),
             "limits": asdict(self.limits),
