@@ -81,7 +81,7 @@ def batches(case: dict, model, file: Path, size: int) -> list:
     """The batches of accord's own order over a file of rows."""
     from accord.data.read import read
     from accord.objectives import resolve
-    from accord.training.setup.offline import plan_order
+    from accord.training.setup.plan import plan_order
 
     trees = encoded(model, read(file, resolve(case["method"]).rows).examples, case["max_tokens"])
     order, steps = plan_order(config(case, file, size), trees)

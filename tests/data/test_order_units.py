@@ -5,7 +5,7 @@ import pytest
 
 from accord.data.order import Order
 from accord.data.tree_table import packed
-from accord.training.setup.offline import require_pairs_of_labels
+from accord.training.setup.plan import require_pairs_of_labels
 from accord.types import Tree, UsageError
 
 

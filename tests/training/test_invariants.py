@@ -2,6 +2,7 @@
 step 0.
 """
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -60,11 +61,11 @@ def records(batch, policy=((-3.0, -2.0),), known=((-3.5, -1.0),), loss=None) -> 
 def test_bookkeeping():
     """Δ of the batch, the records and the epoch: each disagreement has its own words."""
     batch = Batch(0, trees())
-    assert bookkeeping(batch, records(batch.trees), trees(), set()) == []
+    assert bookkeeping(batch, records(batch.trees), trees(), Counter()) == []
     assert (
         "other rows"
         in bookkeeping(
-            batch, records(batch.trees), [*trees()[:3], replace(trees()[3], row=9)], set()
+            batch, records(batch.trees), [*trees()[:3], replace(trees()[3], row=9)], Counter()
         )[0].says
     )
     swapped = [
@@ -73,19 +74,22 @@ def test_bookkeeping():
     ]
     assert (
         "sides changed: row 2"
-        in bookkeeping(Batch(0, swapped), records(swapped), trees(), set())[0].says
+        in bookkeeping(Batch(0, swapped), records(swapped), trees(), Counter())[0].says
     )
-    assert "3 of its 4 rows" in bookkeeping(batch, records(batch.trees[:3]), trees(), set())[0].says
+    assert (
+        "3 of its 4 rows"
+        in bookkeeping(batch, records(batch.trees[:3]), trees(), Counter())[0].says
+    )
     assert (
         "row 2 comes a second time"
-        in bookkeeping(batch, records(batch.trees), trees(), {2, 7})[0].says
+        in bookkeeping(batch, records(batch.trees), trees(), Counter({2: 1, 7: 1}))[0].says
     )
     longer = [replace(t, completions=((4, 5, 5, 2), (6, 2))) for t in batch.trees]
-    assert "scored 20" in bookkeeping(Batch(0, longer), records(longer), longer, set())[0].says
+    assert "scored 20" in bookkeeping(Batch(0, longer), records(longer), longer, Counter())[0].says
     matched = Batch(
         0, batch.trees, [replace(batch.trees[0], completions=batch.trees[0].completions[:1])]
     )
-    assert "own prompt" in bookkeeping(matched, records(batch.trees), trees(), set())[0].says
+    assert "own prompt" in bookkeeping(matched, records(batch.trees), trees(), Counter())[0].says
 
 
 def test_losses_as_closed():

@@ -30,7 +30,7 @@ from accord.runs import checkpoint
 from accord.runs.display import SilentDisplay
 from accord.training import loop
 from accord.training.run import dry_run
-from accord.training.setup import common, offline
+from accord.training.setup import common
 from accord.types import Interrupted, Refused, UsageError
 
 
@@ -421,8 +421,8 @@ def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):
 
 def reading_other_rows(who) -> None:
     if who == 1:
-        load = offline.load_rows
-        offline.load_rows = lambda config, path, *args: load(
+        load = setup_rows.load_rows
+        setup_rows.load_rows = lambda config, path, *args: load(
             config, path.replace("pairs", "others"), *args
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.config.schema import Config
-from accord.data.memory import is_path, write_rows
+from accord.data.memory import as_named, write_rows
 from accord.runs import files
 from accord.types import UsageError
 
@@ -75,7 +75,7 @@ def filler(
     rows = {
         side: given
         for side, given in (("train", data), ("held_out", held_out))
-        if given is not None and not is_path(given)
+        if given is not None and as_named(given) is None
     }
     loaded = model is not None and not isinstance(model, (str, PathLike))
     if not rows and not loaded:

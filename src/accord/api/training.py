@@ -19,7 +19,7 @@ from accord.api.words import RENAMED_FLAGS
 from accord.config.build import SHORT, build
 from accord.config.renamed import TRL_NAMES
 from accord.config.schema import DEFAULT_OBJECTIVE, Config, load_recipe
-from accord.data.memory import as_name, is_path, require_rows
+from accord.data.memory import as_name, as_named, require_rows
 from accord.errors import UsageError
 from accord.migrate.run import place_of
 from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
@@ -80,9 +80,9 @@ def train(
       tokenizer: the tokenizer of a loaded model.
       data: the preferences: a file or folder of any format, a list of dicts, a DataFrame of pandas,
         or a Dataset of datasets. Rows in memory are saved as data/train.jsonl in the run's folder
-        and read from there.
-      held_out: rows to evaluate on, never trained on; as `data`. Without them nothing tells whether
-        it worked.
+        and read from there. Several files: [{"path": "a.jsonl", "weight": 2}, {"path": "b.jsonl"}].
+      held_out: rows to evaluate on, never trained on; as `data`, and several files without weights.
+        Without them nothing tells whether it worked.
       hold_out: share of the rows to cut off by prompt and evaluate on, in place of `held_out`.
       columns: names of your columns: {"prompt": "question", "chosen": "good"}.
       ignore_columns: columns, or keys of messages, that hold no content.
@@ -166,7 +166,7 @@ def dry_run(recipe: Recipe | None = None, **keywords: Any) -> Outcome:
     display = display_for(known.pop("verbose", False), known.pop("progress", None))
     with ExitStack() as stack:
         for name in ("data", "held_out"):
-            if known.get(name) is not None:
+            if known.get(name) is not None and as_named(known[name]) is None:
                 known[name] = stack.enter_context(as_name(known[name], name))
         if known.get("model") is not None:
             tokenizer = known.pop("tokenizer", None)
@@ -215,8 +215,10 @@ def config_of(
         short["model"] = named or MODEL
     for name in ("data", "held_out"):
         if name in short:
-            require_rows(short[name], name)
-            short[name] = fspath(short[name]) if is_path(short[name]) else PENDING
+            named_data = as_named(short[name])
+            if named_data is None:
+                require_rows(short[name], name)
+            short[name] = PENDING if named_data is None else named_data
     for name in ("output", "adapter"):
         if name in short:
             short[name] = fspath(short[name])

@@ -20,6 +20,7 @@ from accord.assess.opened import OpenModel, open_model
 from accord.assess.soundness import few_rows, growth, language, lengths
 from accord.auditing.trained import seen_by
 from accord.config.schema import Config
+from accord.data.joined import joined
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question
 from accord.data.rows import Rows, reading_record
@@ -36,7 +37,7 @@ from accord.runs.files import write_json, writing
 from accord.runs.identity import OTHER_TOKENS
 from accord.runs.lineage import held_out_file, held_out_tokens
 from accord.sampling.sampler import Sample
-from accord.training.setup.rows import held_out_of, load_rows
+from accord.training.setup.rows import held_out_of, load_evaluated, load_rows
 from accord.types import DataError, UsageError
 
 NAME = "evaluation.json"
@@ -230,17 +231,26 @@ def load(opened: OpenModel, request: Request) -> tuple[Rows, str]:
     Raises:
       UsageError: no file is named. DataError: neither kind can be read.
     """
-    path = request.data or opened.config.held_out_file
-    if path is None:
+    path, several = request.data, opened.config.data.held_out_files
+    if path is None and not several:
+        path = opened.config.held_out_file
+    if path is None and not several:
         raise UsageError(
             f"Nothing to evaluate on: {opened.name} names no held-out file. Give one: --data FILE."
         )
     config = _with_rows(opened.config, request.rows)
     naming = request.naming
+    if path is None and naming != PLAIN:
+        raise UsageError(
+            "--columns, --ignore-columns and --format are of one file, and this run has several"
+            " held-out files with columns of their own. Name the one: --data FILE."
+        )
     if naming == PLAIN:
         naming = Naming(config.data.columns, config.data.ignore_columns, lenient=True)
 
     def rows(kind: str) -> Rows:
+        if path is None:
+            return joined(load_evaluated(config, kind, opened.template, SilentDisplay()))
         return load_rows(config, path, kind, opened.template, SilentDisplay(), naming=naming)
 
     try:

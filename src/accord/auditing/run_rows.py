@@ -120,13 +120,17 @@ def _audited(
         dataset = replace(whole, examples=Picked(whole.examples, places))
     # The run's seed is not used: `accord audit` does not know it and must give the same.
     audit = audit_dataset(dataset, kind, sample, held_out=held_out)
+    if whole.files:  # a command mends one file, and these findings are of all together
+        audit = replace(audit, findings=[replace(each, command="") for each in audit.findings])
     if not sample:
         return content_findings(audit)
     if folder is not None:
         # no duration, so that a resumed run leaves the same bytes
         kept = {name: value for name, value in audit.as_dict().items() if name != "seconds"}
+        kept |= {"files": list(whole.files)} if whole.files else {}
+        kept |= {"held_out_files": list(held_out.files)} if held_out and held_out.files else {}
         write_json(folder / NAME, kept | {"of": len(whole)})
-    return [*content_findings(audit), summary(audit, len(whole))]
+    return [*content_findings(audit), summary(audit, len(whole), whole.files)]
 
 
 def foreign_marks(rows: Rows, name: str, *, allowed: bool = False) -> Finding:
@@ -205,20 +209,22 @@ def _sum_up(name: str, findings: Sequence[AuditFinding]) -> Finding:
     return Finding(name, verdict, says, evidence, worst.remedy)
 
 
-def summary(audit: Audit, of: int = 0) -> Finding:
+def summary(audit: Audit, of: int = 0, files: Sequence[str] = ()) -> Finding:
     """Put the audit in one line: its verdict, and what leads to it.
 
     Args:
       of: rows of the whole file, where a part was audited.
+      files: the files, where several were audited together.
     """
     judged = audit.judged
+    command = "; ".join(f"accord audit {shlex.quote(name)}" for name in files or [audit.scan.name])
     part = ""
     if of > len(audit.scan):
         part = (
-            f"; {len(audit.scan):,} of {of:,} rows were looked at, evenly drawn: accord audit"
-            f" {shlex.quote(audit.scan.name)} looks at all"
+            f"; {len(audit.scan):,} of {of:,} rows were looked at, evenly drawn: {command}"
+            f" look{'s' * (len(files) < 2)} at all"
         )
-    remedy = f"accord audit {shlex.quote(audit.scan.name)}" if judged.causes else ""
+    remedy = command if judged.causes else ""
     evidence = {
         "rows": len(audit.scan),
         "sample": len(audit.scan.sample),

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 SECTION_TYPES = ("model_type", "model_attributes_type", "dataclass_type")
 SHOWN = 100  # characters of a value in a message
+# the files of a list, by the key that a recipe has it under
+WRITTEN_UNDER: dict[str | int, str] = {"train_files": "train", "held_out_files": "held_out"}
 
 
 def explain(problem: ErrorDetails, schema: Any) -> str:
     """Say in one line what is wrong with a field of a config of this schema."""
     where = ".".join(
-        str(part) for part in problem["loc"] if part not in ("LoraConfig", "str", "list[str]")
+        WRITTEN_UNDER.get(part, str(part))
+        for part in problem["loc"]
+        if part not in ("LoraConfig", "str", "list[str]")
     )
     if problem["type"] == "extra_forbidden":
         said = f"{where}: unknown key{_suggest(problem['loc'], schema)}"

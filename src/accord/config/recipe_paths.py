@@ -87,15 +87,24 @@ def _is_given(field: str, given: Collection[str]) -> bool:
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:
-    """Change a text, the texts of a list or the keys of a mapping; the schema sees to the rest."""
+    """Change a text, the texts or files of a list, or the keys of a mapping; the schema sees to the
+    rest.
+    """
     match value:
         case str():
             return change(value)
         case list():
-            return [change(one) if isinstance(one, str) else one for one in value]
+            return [_each_file(one, change) for one in value]
         case dict():
             return {change(k) if isinstance(k, str) else k: one for k, one in value.items()}
     return value
+
+
+def _each_file(one: Any, change: Callable[[str], str]) -> Any:
+    """Change an element of a list: a path, or a file of a mix with its path."""
+    if isinstance(one, dict) and isinstance(one.get("path"), str):
+        return one | {"path": change(one["path"])}
+    return change(one) if isinstance(one, str) else one
 
 
 def _opened(value: str, *, field: str, where: str, recipe: str) -> str:

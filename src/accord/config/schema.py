@@ -10,15 +10,15 @@ nothing.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from accord.config.columns import parse_columns, parse_names
+from accord.config.data_section import DataConfig
 from accord.config.explain import explain, nearest_words
+from accord.config.section import Section, finite
 from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
 from accord.environment.nearest import did_you_mean
@@ -43,12 +43,6 @@ PERMISSIONS = {
     "untrained_model": "a model, or layers of it, that no training has touched",
     "beyond_positions": "rows longer than the positions that the model was made for",
 }
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class LoraConfig(Section):
@@ -88,69 +82,6 @@ class ModelConfig(Section):
         if isinstance(value, bool):
             return LoraConfig() if value else None
         return {"rank": value} if isinstance(value, int) else value
-
-
-class DataConfig(Section):
-    train: str
-    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, or -
-    for standard input."""
-    held_out: str | None = None
-    """File to evaluate on. Never trained on."""
-    hold_out: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
-    """Share of the rows of `train` to cut off by prompt and evaluate on, as `accord split` does, in
-    place of `held_out`. Both parts lie in the run's folder, under split/."""
-    format: str = "auto"
-    """auto judges every row on its own; a format's name insists on it."""
-    columns: dict[str, str] = {}
-    """Renames columns before rows are read: {prompt: question}, or prompt=question,chosen=good."""
-    ignore_columns: tuple[str, ...] = ()
-    """Columns, and keys of messages, that hold no content: they are not read, and not refused."""
-    max_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
-    """Longest prompt + answer. The next two fields say what to do with a longer row."""
-    long_prompts: Literal["cut", "reject"] = "cut"
-    """cut drops the oldest turns of a conversation, never the system turn or the last one; then
-    reject."""
-    long_answers: Literal["reject", "cut"] = "reject"
-    """cut keeps the beginning of an answer, without an end token."""
-    template: str = "auto"
-    """auto is the model's chat template; raw takes prompt and answer as they stand; or a Jinja
-    file."""
-    chat_template_kwargs: dict[str, Any] = {}
-    """Options of the chat template, such as {enable_thinking: false}; a row's own column of this
-    name comes on top."""
-    template_date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None = None
-    """The day that a template which writes the date is given. null: the day on which the run began,
-    recorded here."""
-    max_rejected: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.001
-    """Largest share of unusable rows (bad JSON, empty or identical answers, …) that training
-    accepts."""
-    max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
-    """Largest share of rows lost or cut for their length that training accepts."""
-
-    @model_validator(mode="after")
-    def _one_held_out(self):
-        if self.hold_out is not None and self.held_out is not None:
-            raise ValueError("--held-out and --hold-out both say what to evaluate on; give one")
-        return self
-
-    @field_validator("chat_template_kwargs")
-    @classmethod
-    def _finite_options(cls, value):
-        return _finite(value)
-
-    @field_validator("columns", "ignore_columns", mode="before")
-    @classmethod
-    def _spelled(cls, value, info):
-        try:
-            return (parse_columns if info.field_name == "columns" else parse_names)(value)
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-
-    @property
-    def held_out_file(self) -> str:
-        """Return `held_out` where it is known to be given."""
-        assert self.held_out is not None, "whoever asks has required a held-out file"
-        return self.held_out
 
 
 class MovingConfig(Section):
@@ -239,7 +170,7 @@ class RolloutsConfig(Section):
     @field_validator("reward_options", "gold_options")
     @classmethod
     def _finite_options(cls, value):
-        return _finite(value)
+        return finite(value)
 
 
 class EvaluateConfig(Section):
@@ -339,6 +270,20 @@ class Config(Section):
         return raw | {"moving": {}} if moves else raw
 
     @model_validator(mode="after")
+    def _prompts_of_one_file(self):
+        for key, files in (
+            ("train", self.data.train_files),
+            ("held_out", self.data.held_out_files),
+        ):
+            if files and self.rollouts is not None:
+                raise ValueError(
+                    f"data.{key}: a list of files is for rows, and with rollouts it is a file of"
+                    f" prompts. Write the prompts into one file: cat"
+                    f" {' '.join(each.path for each in files)} > prompts.jsonl"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _moving_where_it_moves(self):
         if self.moving is not None and self.reference != "moving":
             raise ValueError(
@@ -365,19 +310,7 @@ class Config(Section):
         value = {"name": DEFAULT_OBJECTIVE} | value if isinstance(value, dict) else value
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError("expected a name and its options, such as {name: dpo, beta: 0.1}")
-        return _finite(value)
-
-
-def _finite(options: dict) -> dict:
-    """Return options of any type, all of whose numbers are finite: JSON has no others, and records
-    would show null.
-    """
-    for name, value in options.items():
-        if isinstance(value, dict):
-            _finite(value)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} = {value} is no finite number")
-    return options
+        return finite(value)
 
 
 # ---------------------------------------------------------------- making one

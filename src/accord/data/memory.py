@@ -17,6 +17,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from accord.config.mixed_files import is_files
 from accord.data.containers import named_copy
 from accord.data.write import write_row
 from accord.types import DataError, UsageError
@@ -51,6 +52,15 @@ def require_rows(data: Any, what: str) -> None:
     if hasattr(data, "__len__") and len(data) == 0:
         kind = type(data).__name__
         raise UsageError(f"{what}: an empty {kind}: there is no row in it.")
+
+
+def as_named(data: Any) -> Any:
+    """Return data that are named as a recipe names them: a path as text, a list of files as it is;
+    None for rows.
+    """
+    if is_files(data):
+        return [fspath(each) if isinstance(each, PathLike) else each for each in data]
+    return fspath(data) if is_path(data) else None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Resuming needs no sampler state. Batches of one epoch differ in size by at most one row, so there is
 no small last batch whose gradient would be noisier than the others. Every row comes exactly once an
-epoch.
+epoch; of several files each comes as often as its weight says (`Part`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,32 @@ from accord.types import Tree
 
 
 @dataclass(frozen=True)
+class Part:
+    """The rows of one of several files, and how often an epoch takes each of them.
+
+    A file is an endless sequence of permutations of its rows, and each epoch takes the next
+    `weight` × rows of it. So two rows of a file never differ by more than one in how often they
+    have come, whatever the weight.
+    """
+
+    rows: int  # a multiple of the order's `unit`
+    weight: float
+
+    def taken(self, unit: int = 1) -> int:
+        """Return the units that each epoch takes."""
+        return max(1, round(self.weight * (self.rows // unit)))
+
+
+@dataclass(frozen=True)
 class Order:
     """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so that no batch is
     all good or all bad.
 
     `unit` neighbouring rows stay together, such as the two labels of one pair: their batches then
     hold the pairs that batches of pairs hold. Batches differ by at most one unit.
+
+    `parts` are several files, one behind the other in the `n` rows. They are spread evenly over an
+    epoch as strata are, so that each batch has its share of each.
     """
 
     n: int  # a multiple of `unit`, as is batch_size
@@ -31,10 +51,31 @@ class Order:
     seed: int
     strata: bytes | None = None  # of each row its label, one byte
     unit: int = 1
+    parts: tuple[Part, ...] = ()
+
+    @cached_property
+    def rows_per_epoch(self) -> int:
+        if not self.parts:
+            return self.n
+        return sum(part.taken(self.unit) for part in self.parts) * self.unit
 
     @property
     def batches_per_epoch(self) -> int:
-        return -(-self.n // self.batch_size)
+        return -(-self.rows_per_epoch // self.batch_size)
+
+    @cached_property
+    def batches_of_all_rows(self) -> int:
+        """Count the batches in which every row comes at least once: an epoch's, or those of several
+        where one takes a part of a file.
+        """
+        return self.batches_per_epoch * max((-(-n // taken) for n, taken in self._units), default=1)
+
+    def repeats(self, batches: int) -> bool:
+        """Tell whether a row comes more than once in so many batches."""
+        epochs = batches / self.batches_per_epoch
+        if not self.parts:
+            return epochs > 1
+        return any(taken * epochs > units for units, taken in self._units)
 
     @cached_property
     def digest(self) -> str:
@@ -43,9 +84,11 @@ class Order:
         Another version of a library may shuffle differently; a resumed run would then see some rows
         twice and others never.
         """
-        batches = (
+        batches = [
             self.batch(index).astype(np.int64).tobytes() for index in range(self.batches_per_epoch)
-        )
+        ]
+        # later epochs of a file of which one takes a half depend on its size as well
+        batches += [repr((part.rows, part.taken(self.unit))).encode() for part in self.parts]
         return hashlib.sha256(b"|".join(batches)).hexdigest()
 
     def batch(self, index: int) -> np.ndarray:
@@ -53,15 +96,69 @@ class Order:
         batch_size].
         """
         epoch, position = divmod(index, self.batches_per_epoch)
-        units = _epoch(self.n // self.unit, self.seed, epoch, self.strata)
+        units = _epoch(self.n // self.unit, self.seed, epoch, self.strata, self._units)
         cuts = [round(k * len(units) / self.batches_per_epoch) for k in (position, position + 1)]
         chosen = units[cuts[0] : cuts[1]]
         return (chosen[:, None] * self.unit + np.arange(self.unit)).ravel()
 
+    def most_often(self, index: int) -> np.ndarray:
+        """Return how often each row of a batch may come in its epoch: the passes over its file that
+        the epoch has a part of, [≤ batch_size].
+        """
+        rows = self.batch(index)
+        if not self.parts:
+            return np.ones(len(rows), np.int64)
+        epoch = index // self.batches_per_epoch
+        passes = [
+            ((epoch + 1) * taken - 1) // units - epoch * taken // units + 1
+            for units, taken in self._units
+        ]
+        ends = np.cumsum([part.rows for part in self.parts])
+        return np.array(passes)[np.searchsorted(ends, rows, side="right")]
+
+    @cached_property
+    def _units(self) -> tuple[tuple[int, int], ...]:
+        """The units of each file, and those that each epoch takes."""
+        return tuple((part.rows // self.unit, part.taken(self.unit)) for part in self.parts)
+
 
 @lru_cache(maxsize=2)
-def _epoch(n: int, seed: int, epoch: int, strata: bytes | None) -> np.ndarray:
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+def _epoch(
+    n: int, seed: int, epoch: int, strata: bytes | None, parts: tuple[tuple[int, int], ...] = ()
+) -> np.ndarray:
+    """Return the units of one epoch, in their order.
+
+    Args:
+      parts: of each file its units, and those that an epoch takes.
+    """
+    if not parts:
+        return _pass(n, seed, epoch, strata)
+    rng = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 1, 0]))
+    found, places, start = [], [], 0
+    for number, (units, taken) in enumerate(parts):
+        own = strata[start : start + units] if strata is not None else None
+        found.append(start + _stretch(units, taken, seed, epoch, own, number))
+        places.append((np.arange(taken) + rng.random()) / taken)
+        start += units
+    return np.concatenate(found)[np.argsort(np.concatenate(places), kind="stable")]
+
+
+def _stretch(
+    units: int, taken: int, seed: int, epoch: int, strata: bytes | None, number: int
+) -> np.ndarray:
+    """Return the units that an epoch takes of a file's endless sequence of permutations."""
+    first, last = epoch * taken // units, ((epoch + 1) * taken - 1) // units
+    passes = [_pass(units, seed, each, strata, number) for each in range(first, last + 1)]
+    begin = epoch * taken - first * units
+    return np.concatenate(passes)[begin : begin + taken]
+
+
+def _pass(n: int, seed: int, number: int, strata: bytes | None, file: int = 0) -> np.ndarray:
+    """Return a permutation of `n` units: pass `number` over a file.
+
+    The first file's are those of a file alone, so that a list of one file is that file.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, number], counter=[0, 0, 0, file]))
     if strata is None:
         return rng.permutation(n)
     # Each stratum is shuffled and laid evenly over [0, 1) from a random start; merging them keeps

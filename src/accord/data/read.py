@@ -45,6 +45,7 @@ class Dataset:
     kind: str
     digest: str  # sha256 of the file's bytes
     path: str
+    files: tuple[str, ...] = ()  # the paths, where several files were joined
 
     def __len__(self) -> int:
         return len(self.examples)

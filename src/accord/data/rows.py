@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from accord.data.ledger import Ledger
@@ -27,14 +28,21 @@ class Rows:
     dataset: Dataset
     encoding: Encoding
     checks: Checks = field(default_factory=Checks)  # what was found in all rows
+    files: tuple[Rows, ...] = ()  # those of each file, where several were joined
 
     @property
     def trees(self) -> Trees:
         return self.encoding.trees
 
+    @property
+    def each(self) -> tuple[Rows, ...]:
+        """The rows of each file; of one file, these."""
+        return self.files or (self,)
+
     def record(self) -> dict:
         """Return the account for data.json."""
-        return {
+        files = {"files": [one.record() for one in self.files]} if self.files else {}
+        return files | {
             "path": self.dataset.path,
             "sha256": self.dataset.digest,
             "formats": dict(self.dataset.formats),
@@ -45,3 +53,14 @@ class Rows:
     def origin(self, tree: Tree) -> str:
         """Return file:line of a tree."""
         return str(self.encoding.examples[tree.row].origin)
+
+
+def named(files: Sequence[Rows], side: str) -> list[tuple[str, Rows]]:
+    """Return the rows of each file with words for them.
+
+    Args:
+      side: words for the rows of all files, such as "training rows".
+    """
+    if len(files) == 1:
+        return [(side, files[0])]
+    return [(f"{side} of {one.dataset.path}", one) for one in files]

@@ -95,11 +95,15 @@ def prompt_hash(prompt: Sequence[int]) -> int:
 
 
 class _Columns:
-    """The columns of a table as arrays, which are views of its memory."""
+    """The columns of a table as arrays, which are views of its memory.
 
-    def __init__(self, table: pa.RecordBatch) -> None:
+    Args:
+      first: the index of the file's first example among those of all files.
+    """
+
+    def __init__(self, table: pa.RecordBatch, first: int = 0) -> None:
         prompts, answers = table.column("prompt"), table.column("completions")
-        self.table, self.count = table, table.num_rows
+        self.table, self.count, self.first = table, table.num_rows, first
         self.ends = prompts.offsets.to_numpy()
         self.ids = prompts.values.to_numpy()
         self.counts = answers.offsets.to_numpy()
@@ -107,7 +111,8 @@ class _Columns:
         self.answer_ids = answers.values.values.to_numpy()
 
     def of(self, name: str) -> np.ndarray:
-        return self.table.column(name).to_numpy()
+        found = self.table.column(name).to_numpy()
+        return found + self.first if name == "row" and self.first else found
 
     def prompt(self, at: int) -> tuple[int, ...]:
         return tuple(self.ids[self.ends[at] : self.ends[at + 1]].tolist())
@@ -125,10 +130,39 @@ class Trees(Sequence[Tree]):
     """
 
     def __init__(self, tables: Iterable[pa.RecordBatch], margins: np.ndarray | None = None) -> None:
-        self._tables = [_Columns(table) for table in tables]
-        self._starts = np.cumsum([0, *(each.count for each in self._tables)]).tolist()
+        self._take([_Columns(table) for table in tables], margins)
+
+    def _take(self, tables: list[_Columns], margins: np.ndarray | None) -> None:
+        self._tables = tables
+        self._starts = np.cumsum([0, *(each.count for each in tables)]).tolist()
         self.margins = margins
         self.digest: str | None = None  # of all trees, where it is known
+
+    @classmethod
+    def joined(cls, files: Sequence[Trees], examples: Sequence[int]) -> Trees:
+        """Return the trees of several files, one behind the other.
+
+        Args:
+          examples: the examples of each file; the rows of later files count on from them.
+        """
+        firsts = np.cumsum([0, *examples]).tolist()
+        made = cls([])
+        tables = [
+            _Columns(table.table, first + table.first)
+            for trees, first in zip(files, firsts, strict=False)
+            for table in trees._tables
+        ]
+        known = [each.margins for each in files]
+        margins = None
+        if any(each is not None for each in known):
+            margins = np.concatenate(
+                [
+                    np.zeros(len(trees)) if own is None else own
+                    for trees, own in zip(files, known, strict=True)
+                ]
+            )
+        made._take(tables, margins)
+        return made
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -172,7 +206,9 @@ class Trees(Sequence[Tree]):
 
     def with_margins(self, margins: np.ndarray) -> Trees:
         """Return the same trees with margins, [N]."""
-        return Trees([each.table for each in self._tables], margins)
+        made = Trees([])
+        made._take(self._tables, margins)
+        return made
 
     # ------------------------------------------------------------ columns, [N]
 

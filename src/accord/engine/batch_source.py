@@ -74,6 +74,11 @@ class BatchSource(Protocol):
     def expected(self, update: int) -> list[Tree]:
         """Compute the trees of an update again, from the order of the rows."""
 
+    def most_often(self, update: int) -> list[int] | None:
+        """Return how often each tree of an update may come between two begins of a round. None: in
+        one update alone.
+        """
+
     def begins_round(self, update: int) -> bool:
         """Tell whether every row may come again from this update on."""
 

@@ -1,5 +1,5 @@
 """Slices of held-out rows whose figures are shown apart: by length, by which answer is longer, by
-turns, by source.
+turns, by source, by file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 FEWEST = 10  # rows of a slice that is shown
 MOST_SOURCES = 8
+FILE = "file"
 
 
 def parts(table: pa.Table) -> list[tuple[str, np.ndarray]]:
@@ -34,4 +35,9 @@ def parts(table: pa.Table) -> list[tuple[str, np.ndarray]]:
         :MOST_SOURCES
     ]
     found += [(f"source {name}", np.array([s == name for s in sources])) for name in names]
+    if FILE in table.column_names:  # rows of several files
+        files = table[FILE].to_pylist()
+        found += [
+            (f"file {name}", np.array([f == name for f in files])) for name in sorted({*files})
+        ]
     return [(name, mask) for name, mask in found if mask.sum() >= FEWEST]

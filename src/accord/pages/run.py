@@ -42,7 +42,7 @@ class Shown:
     gain: Estimate | None
     pairs: dict
     preflight: list[dict]
-    data: dict  # of each side
+    data: list[tuple[str, dict]]  # the side and the record of each file
     hold_out: dict | None  # the account of rows that were cut off to evaluate on
     audit: dict
     judged: Verdict | None  # of the audit; None if none was kept
@@ -122,7 +122,12 @@ def show(run: Recorded) -> Shown:
         margin_gain(run),
         run.json("pairs.json", {}),
         run.json("preflight.json", []),
-        {side: record for side, record in data.items() if side in SIDES},
+        [
+            (side, record)
+            for side, whole in data.items()
+            if side in SIDES
+            for record in whole.get("files", [whole])
+        ],
         data.get("hold_out"),
         audit := run.json(run_rows.NAME, {}),
         judge_record(audit) if audit else None,

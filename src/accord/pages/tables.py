@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from accord.evaluate.intervals import Estimate, accuracy, bootstrap_difference
+from accord.evaluate.intervals import Estimate, accuracy, bootstrap_difference, bootstrap_mean
 from accord.evaluate.slices import parts
 from accord.pages.words import MEANINGS
 from accord.runs.recorded import Recorded
@@ -54,7 +54,9 @@ def _meaning(run: Recorded, name: str) -> str:
 
 
 def slices(run: Recorded) -> list[Row]:
-    """Compute the held-out accuracy of parts of the rows, with the interval clustered by prompt."""
+    """Compute the held-out accuracy and margin of parts of the rows, with intervals clustered by
+    prompt.
+    """
     table = run.examples(run.measured)
     if table is None or "turns" not in table.column_names:
         return []
@@ -64,13 +66,16 @@ def slices(run: Recorded) -> list[Row]:
     width, prompts = tie_width_of(run), np.array(table["prompt"])
     rows = []
     for name, chosen in parts(table):
-        estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
+        clusters = list(prompts[chosen])
+        estimate = accuracy(margins[chosen], tie_width=width, clusters=clusters)
+        margin = bootstrap_mean(margins[chosen], clusters=clusters)
         rows.append(
             Row(
                 name,
                 (
                     f"{int(chosen.sum()):,}",
                     f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})",
+                    f"{margin.value:+.3f} ({margin.low:+.3f} to {margin.high:+.3f})",
                 ),
                 estimate,
             )

@@ -15,7 +15,7 @@ def verdict(run: Recorded) -> list[str]:
 
 
 def what_was_learned(run: Recorded) -> str:
-    what = f"{run.objective.name} on {run.config.data.train.rsplit('/', 1)[-1]}"
+    what = f"{run.objective.name} on {run.config.data.name}"
     if run.config.rollouts is not None:
         return f"{what}: {what_was_rewarded(run)}"
     now, before = (run.at(step, "eval_rewards/accuracies") for step in (run.measured, 0))

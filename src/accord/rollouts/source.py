@@ -110,6 +110,9 @@ class RolloutSource:
         answer = settings.max_new_tokens
         return [[Tree(ids, (ids[-1:] * answer,) * k, row) for row, ids in enumerate(longest)]]
 
+    def most_often(self, update: int) -> None:
+        """Return None: a batch may hold several pairs of a prompt."""
+
     def begins_round(self, update: int) -> bool:
         """Return True: a batch that is used twice has the same answers twice."""
         return True

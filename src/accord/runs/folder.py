@@ -312,10 +312,8 @@ def parsed(line: str) -> dict | None:
 
 def _fresh(config: Config) -> Path:
     """Return runs/<method>-<data>, or the name with the first number that is free."""
-    stem = (
-        re.sub(r"[^A-Za-z0-9._-]+", "-", Path(config.data.train).name.split(".")[0]).strip("-")
-        or "data"
-    )
+    stems = "-".join(Path(path).name.split(".")[0] for path in config.data.train_paths)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stems[:60]).strip("-") or "data"
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', config.objective['name'])}-{stem}"
     number = 1
     while (path := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():

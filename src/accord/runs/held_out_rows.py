@@ -20,6 +20,7 @@ from accord.data.rows import Rows
 from accord.evaluate.displacement import SIDES
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
+from accord.evaluate.slices import FILE
 from accord.runs.files import unwritable_error
 
 # pyarrow starts a thread when it is imported, and only runs with held-out rows need it
@@ -121,7 +122,7 @@ def worst(folder: Path) -> dict | None:
 
 def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
     """Return the columns that slices are cut by: where a row stands, its prompt, its source, turns
-    and length.
+    and length; and its file, if there are several.
     """
     import pyarrow as pa
 
@@ -140,7 +141,7 @@ def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
             pa.int32(),
         ),
         "source": pa.array(source, pa.string()),
-    }
+    } | ({FILE: pa.array([each.origin.file for each in examples])} if rows.files else {})
 
 
 def _numbers(records: Records) -> dict[str, pa.Array]:

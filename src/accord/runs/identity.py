@@ -121,4 +121,10 @@ def trajectory(config: Config) -> dict[str, object]:
     for section, names in places.items():
         for name in names:
             del fields[section][name]
-    return flatten(fields)
+    return flatten(fields) | _weights(config)
+
+
+def _weights(config: Config) -> dict[str, object]:
+    """Return how several files are mixed; nothing for one file that is taken as it is."""
+    files = [each.model_dump(mode="json", exclude={"path"}) for each in config.data.train_files]
+    return {"data.weights": files} if files else {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from accord.config.mixed_files import JOIN
 from accord.errors import plural
 from accord.evaluate.intervals import format_interval
 from accord.training.prepared import PreparedRun
@@ -41,9 +42,10 @@ def model_card(
     objective, accounts = ready.learner.objective, ready.source.accounts()
     train, held = accounts["train"], accounts.get("held_out")
     adapter = ready.model.has_adapters
+    files = JOIN.join(Path(each["path"]).name for each in train.get("files", [train]))
     options = ", ".join(f"{key} = {value}" for key, value in objective.options.items())
     lines = [
-        f"# {objective.name} on {Path(train['path']).name}",
+        f"# {objective.name} on {files}",
         "",
         (
             f"- **Objective**: {objective.name} ({options or 'no options'})."
@@ -66,6 +68,7 @@ def model_card(
             f" {'prompts' if ready.source.draws else objective.rows}"
         ),
     ]
+    lines += _mixed(ready)
     if held is not None:
         lines.append(
             f"- **Held-out data**: {held['path']}, sha256 `{held['sha256'][:16]}…`,"
@@ -92,6 +95,17 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _mixed(ready: PreparedRun) -> list[str]:
+    """Say what an epoch takes of each of several files."""
+    order = ready.order
+    taken = [
+        f"{plural(part.taken(order.unit) * order.unit, 'row')} of {file.path} (weight"
+        f" {file.weight:g})"
+        for file, part in zip(ready.config.data.train_files, order.parts, strict=False)
+    ]
+    return [f"- **Each epoch**: {', '.join(taken)}"] if taken else []
 
 
 def _dtype(ready: PreparedRun) -> str:

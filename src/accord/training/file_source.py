@@ -60,7 +60,7 @@ class FileSource:
         return [trees[row] for row in self.order.batch(update)]
 
     def largest(self, updates: int) -> list[list[Tree]]:
-        count = min(updates, self.order.batches_per_epoch)
+        count = min(updates, self.order.batches_of_all_rows)
         if count <= LARGEST:
             return [self.batch(i) for i in range(count)]
         lengths = self.rows.trees.lengths
@@ -70,6 +70,9 @@ class FileSource:
         half = LARGEST // 2
         chosen = {*by_tokens[:half].tolist(), *by_longest[:half].tolist()}
         return [self.batch(i) for i in sorted(chosen)]
+
+    def most_often(self, update: int) -> list[int]:
+        return self.order.most_often(update).tolist()
 
     def begins_round(self, update: int) -> bool:
         return update % self.order.batches_per_epoch == 0

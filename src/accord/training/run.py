@@ -459,9 +459,8 @@ def _require_files(config: Config) -> None:
     Raises:
       DataError: one is not.
     """
-    for path in (config.data.train, config.data.held_out):
-        if path is not None:
-            require_there(path)
+    for path in (*config.data.train_paths, *config.data.held_out_paths):
+        require_there(path)
 
 
 def _require_data(config: Config, folder: RunFolder) -> None:
@@ -470,11 +469,13 @@ def _require_data(config: Config, folder: RunFolder) -> None:
     Raises:
       CheckpointError: a file that the run was trained or evaluated on is not there any more.
     """
-    named = {"train": config.data.train, "held_out": config.data.held_out}
-    if config.data.hold_out is not None and parts_exist(config):
-        named = {}  # both parts lie in the run's folder
-    for name, path in named.items():
-        if path not in (None, "-") and not is_there(path):
+    data = config.data
+    named = [("train", path) for path in data.train_paths]
+    named += [("held_out", path) for path in data.held_out_paths]
+    if data.hold_out is not None and parts_exist(config):
+        named = []  # both parts lie in the run's folder
+    for name, path in named:
+        if path != "-" and not is_there(path):
             raise CheckpointError(
                 f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints"
                 f" are intact.\nPut the file back, or write where it lies now under data.{name} in"

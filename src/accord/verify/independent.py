@@ -6,7 +6,8 @@
                  path still agrees
     reference    two passes of the reference agree bit for bit
     numerics     a NaN stays a NaN; sums are those of float64
-    order        each row at most once per epoch, shuffled, in batches of one size, repeatable
+    order        each row as often per epoch as it should come (of one file: once), shuffled, in
+                 batches of one size, repeatable
 
 At step 0 adapters do nothing yet and policy equals reference, so many faults show in no number
 there. Nudged weights, and a gradient by definition (gradient_proofs.py), show them before the first
@@ -323,8 +324,8 @@ def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
 
 
 def order_finding(order: Order, labels: np.ndarray) -> Finding:
-    """Check the plan of the first epoch: each row at most once, shuffled, batches of one size,
-    labels mixed, twice the same.
+    """Check the plan of the first epoch: each row as often as it should come, shuffled, batches of
+    one size, labels mixed, twice the same.
 
     Args:
       labels: of each row, [N].
@@ -332,18 +333,14 @@ def order_finding(order: Order, labels: np.ndarray) -> Finding:
     whole = order.batches_per_epoch
     batches = [order.batch(index) for index in range(whole)]
     rows, kinds = np.concatenate(batches), len(np.unique(labels))
-    times = np.bincount(rows, minlength=len(labels))
     unmixed = sum(len(np.unique(labels[batch])) < kinds for batch in batches) if kinds > 1 else 0
     sizes, problem = [len(batch) for batch in batches], ""
     if not all(np.array_equal(order.batch(index), batch) for index, batch in enumerate(batches)):
         problem = "asked twice, the order is another one: a resumed run would not see the same rows"
-    elif (times > 1).any():
-        more = int((times - 1).clip(0).sum())
-        problem = f"{plural(more, 'row comes', 'rows come')} more than once in an epoch"
-    elif len(times) > len(labels) or not times.all():
-        problem = f"{int((times == 0).sum()):,} of {len(labels):,} rows never come"
-    elif max(sizes) - min(sizes) > order.unit:
-        problem = f"batches have {min(sizes)} to {max(sizes)} rows"
+    elif (miscounted := _miscounted(order, rows, len(labels))) or max(sizes) - min(
+        sizes
+    ) > order.unit:
+        problem = miscounted or f"batches have {min(sizes)} to {max(sizes)} rows"
     elif len(rows) > 8 and (np.diff(rows) > 0).all():
         problem = "rows come in the order of the file: they are not shuffled"
     if problem:
@@ -358,9 +355,44 @@ def order_finding(order: Order, labels: np.ndarray) -> Finding:
         return Finding(
             "step0.order", "warning", says, {"batches": unmixed}, "raise train.batch_size"
         )
-    return Finding(
-        "step0.order",
-        "ok",
-        f"each of {len(labels):,} rows at most once an epoch, {plural(whole, 'batch', 'batches')}"
-        " of a size",
+    often = (
+        f"each of {len(labels):,} rows at most once an epoch"
+        if not order.parts
+        else f"each epoch takes {len(rows):,} rows, of each file as its weight says"
     )
+    return Finding("step0.order", "ok", f"{often}, {plural(whole, 'batch', 'batches')} of a size")
+
+
+def _miscounted(order: Order, rows: np.ndarray, of: int) -> str:
+    """Say in words how often rows come, if it is not as often as they should; "" if it is.
+
+    Args:
+      rows: those of the first epoch.
+      of: the number of rows of all files.
+    """
+    times = np.bincount(rows, minlength=of)
+    if len(times) > of:
+        return f"row {len(times) - 1:,} comes, and there are {of:,}"
+    if not order.parts:
+        if (times > 1).any():
+            more = int((times - 1).clip(0).sum())
+            return f"{plural(more, 'row comes', 'rows come')} more than once in an epoch"
+        lost = int((times == 0).sum())
+        return f"{lost:,} of {of:,} rows never come" if lost else ""
+    later = [order.batch(order.batches_per_epoch + i) for i in range(order.batches_per_epoch)]
+    both, start = times + np.bincount(np.concatenate(later), minlength=of), 0
+    for number, part in enumerate(order.parts, 1):
+        own = slice(start, start := start + part.rows)
+        wanted = max(1, round(part.weight * (part.rows // order.unit))) * order.unit
+        for epochs, found in ((1, times[own]), (2, both[own])):
+            if (came := int(found.sum())) != epochs * wanted:
+                return (
+                    f"file {number} should give {epochs * wanted:,} rows in"
+                    f" {plural(epochs, 'epoch')}, and gives {came:,}"
+                )
+            if len(found) and found.max() - found.min() > 1:
+                return (
+                    f"of file {number} one row comes {plural(int(found.max()), 'time')} in"
+                    f" {plural(epochs, 'epoch')}, and another {plural(int(found.min()), 'time')}"
+                )
+    return ""

@@ -8,6 +8,7 @@ also a forward pass over two short rows.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ class InvariantChecks(RecordChecks):
     still: dict[str, Tensor] = field(init=False)  # name -> coordinates of frozen parameters
     probe: list[Tree] = field(init=False)
     known: Logps | None = None  # the reference's log-probs of the probe rows
-    seen: set[int] = field(default_factory=set)  # rows of this epoch
+    seen: Counter[int] = field(default_factory=Counter)  # rows of this epoch
     _before: dict[str, Tensor] = field(default_factory=dict)
     _saved: bool = False
 
@@ -201,7 +202,7 @@ class InvariantChecks(RecordChecks):
 
     def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
         if self.ready.source.begins_round(batch.index):
-            self.seen = set()
+            self.seen = Counter()
         found = super().before_update(batch, records, norm)
         self.seen.update(tree.row for tree in batch.trees)
         return found

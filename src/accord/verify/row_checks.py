@@ -5,6 +5,7 @@ log-probs. Numbers in, findings out; `invariants` makes them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -25,10 +26,18 @@ SLOPE = 1e-5
 
 
 def bookkeeping(
-    batch: Batch, records: Records, expected: Sequence[Tree], seen: set[int]
+    batch: Batch,
+    records: Records,
+    expected: Sequence[Tree],
+    seen: Counter[int],
+    most: Sequence[int] | None = None,
 ) -> list[Finding]:
-    """Check that the rows of the gradient are those that the order names, each once in this epoch,
-    with all their tokens.
+    """Check that the rows of the gradient are those that the order names, none more often in this
+    epoch than it may come, with all their tokens.
+
+    Args:
+      seen: how often each row came in this epoch before.
+      most: how often each row of the batch may come in an epoch. None: in one batch alone.
     """
     rows, named = [tree.row for tree in batch.trees], [tree.row for tree in expected]
     if rows != named:
@@ -54,11 +63,14 @@ def bookkeeping(
                 " another order",
             )
         ]
-    if again := seen.intersection(rows):
+    own = Counter(rows)
+    allowed = own if most is None else dict(zip(rows, most, strict=True))
+    if again := [row for row in own if seen[row] + own[row] > allowed[row]]:
+        times = seen[min(again)] + own[min(again)]
         return [
             broken(
                 "batch",
-                f"row {min(again)} comes a second time in this epoch (update {batch.index})",
+                f"row {min(again)} comes {_often(times)} in this epoch (update {batch.index})",
                 rows=sorted(again)[:8],
             )
         ]
@@ -71,10 +83,10 @@ def bookkeeping(
                 f" rows have {sum(tokens)}",
             )
         ]
-    own = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
-    matched = sum((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
+    texts = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
+    matched = sum((tree.prompt, tree.completions[0]) in texts for tree in batch.mismatched)
     # if most answers are the same text, a match is chance
-    varied = len({completion for _, completion in own}) > len(own) / 2
+    varied = len({completion for _, completion in texts}) > len(texts) / 2
     if matched and matched == len(batch.mismatched) and varied:
         says = (
             f"all {matched} rows behind the baseline answer their own prompt: it estimates"
@@ -82,6 +94,10 @@ def bookkeeping(
         )
         return [broken("baseline", says)]
     return []
+
+
+def _often(times: int) -> str:
+    return "a second time" if times == 2 else f"{times} times"
 
 
 def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> list[Finding]:

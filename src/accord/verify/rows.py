@@ -51,10 +51,11 @@ def row_findings(
         {"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places
     ]
     evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
+    columns = dict(ledger.columns.naming.names) if ledger.columns is not None else data.columns
     decoded = rows.checks.remember(
         "roundtrip",
-        [sorted(stops), data.max_rejected, data.columns, rows.dataset.path],
-        lambda: roundtrip_findings(rows.encoding, template, stops, data.max_rejected, data.columns),
+        [sorted(stops), data.max_rejected, columns, rows.dataset.path],
+        lambda: roundtrip_findings(rows.encoding, template, stops, data.max_rejected, columns),
     )
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),

@@ -117,7 +117,11 @@ BEFORE_UPDATE: tuple[Check[BeforeUpdate], ...] = (
         "batch",
         "the rows are the order's, each once an epoch, with their own text and every answer token",
         lambda e: bookkeeping(
-            e.batch, e.records, e.watch.ready.source.expected(e.batch.index), e.watch.seen
+            e.batch,
+            e.records,
+            e.watch.ready.source.expected(e.batch.index),
+            e.watch.seen,
+            e.watch.ready.source.most_often(e.batch.index),
         ),
     ),
     _before(

@@ -114,6 +114,7 @@ def require_comparable(base: Config) -> None:
             f"monitor.on_flag = {base.monitor.on_flag} may end a cell early, and all cells make the"
             " same number of updates. Leave it at warn."
         )
+    base.data.require_one_file("a comparison")
     if base.data.train == "-" or base.data.held_out == "-":
         raise UsageError(
             "A comparison that is stopped reads its rows again: give a file in place of standard"

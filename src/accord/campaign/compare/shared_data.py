@@ -31,7 +31,7 @@ from accord.runs.display import MARKS, Display
 from accord.runs.files import put_in_place, read_json, staged, write_json, writing
 from accord.runs.folder import vars_of
 from accord.training.setup.common import require_accepted
-from accord.training.setup.offline import plan_order
+from accord.training.setup.plan import plan_order
 from accord.training.setup.rows import held_out_of, load_rows
 from accord.types import DataError, Example, Refused, Tree, UsageError
 from accord.verify.rows import near_overlap, overlap, row_findings

@@ -211,6 +211,7 @@ def _require(phase: str, config: Config) -> None:
         raise UsageError(f"objective = {name}: this phase is one of {METHODS[phase]} and its kin.")
     if phase != PPO and config.rollouts is not None:
         raise UsageError("rollouts: this phase learns from a file. Leave it out.")
+    config.data.require_one_file(f"phase {phase}")
     if "-" in (config.data.train, config.data.held_out):
         raise UsageError("several phases read the rows: give a file in place of standard input.")
     if config.data.held_out is None:

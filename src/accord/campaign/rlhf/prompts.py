@@ -96,6 +96,7 @@ def require_plain(data: DataConfig) -> None:
     Raises:
       UsageError: settings that have no effect on prompts, or no prompts to measure on.
     """
+    data.require_one_file("this command")
     if data.format != "auto":
         raise UsageError(
             "data.format does nothing for prompts. Name their column (--columns prompt=COLUMN), or"

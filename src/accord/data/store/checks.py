@@ -42,7 +42,7 @@ class Checks:
         with contextlib.suppress(OSError, ValueError, TypeError):  # it is made again next time
             kept = [asdict(each) for each in found]
             record = {"digest": text_digest(json.dumps(kept)), "findings": kept}
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             staging = file.with_suffix(".staging")
             staging.write_text(json.dumps(record), encoding="utf-8")
             staging.replace(file)
@@ -52,7 +52,7 @@ class Checks:
         """Keep a copy of a file that was made of all rows."""
         if self.folder is not None:
             with contextlib.suppress(OSError):
-                self.folder.mkdir(exist_ok=True)
+                self.folder.mkdir(parents=True, exist_ok=True)
                 staging = self.folder / f"{name}-{_key(depends)}.staging"
                 shutil.copyfile(file, staging)
                 digest = text_digest(file_digest(staging) + name)

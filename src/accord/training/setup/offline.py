@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
+from functools import partial
 
 from accord.auditing.run_rows import foreign_marks
 from accord.auditing.trained import near_rows, seen_before
 from accord.config.schema import Config
-from accord.data.order import Order
-from accord.data.rows import Rows
+from accord.data.joined import joined
+from accord.data.rows import Rows, named
 from accord.data.templates import Template, template_of
 from accord.data.tokenizer_digest import tokenizer_digest
 from accord.data.tree_table import Trees
@@ -56,13 +55,14 @@ from accord.training.setup.common import (
     suggested_rate,
 )
 from accord.training.setup.hold_out import cut_record
+from accord.training.setup.plan import mix_findings, plan_order
 from accord.training.setup.references import (
     cached_reference,
     choose_reference,
     live_reference,
     needed_trees,
 )
-from accord.training.setup.rows import held_out_of, load_held_out, load_rows
+from accord.training.setup.rows import held_out_of, load_held_out, load_train
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.independent import order_finding
 from accord.verify.preflight import probe
@@ -106,14 +106,15 @@ def prepare_offline(
     found += adapter_findings(config, model, rows.trees.spread(SHOWN))
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
-    order, steps = plan_order(config, rows.trees)
+    order, steps = plan_order(config, rows.trees, [len(each.trees) for each in rows.files])
+    found += mix_findings(config, order)
     held_out = held_out_of(config, held_out_rows, objective)
     source = FileSource(rows, order, held_out_rows, held_out)
     kind, why = choose_reference(
         config.reference,
         objective,
         adapters=model.has_adapters,
-        repeats=steps > order.batches_per_epoch,
+        repeats=order.repeats(steps),
         incoming=config.model.adapter is not None,
     )
     sharded = choose_parallel(config.train.parallel, world, adapters=model.has_adapters)
@@ -185,12 +186,16 @@ def _read(
     margins; write the account of the rows into `folder`, if given.
     """
     template = template_of(config, model.tokenizer, model.stop_ids)
-    rows = load_rows(config, config.train_file, objective.rows, template, display)
-    held_out_rows = load_held_out(config, objective, template, display)
+    files = load_train(config, objective.rows, template, display)
+    held_out_files = load_held_out(config, objective, template, display)
     # before the account, whose digest of the trees covers their margins
-    margins = take_margins(rows, objective, "training rows")
-    if held_out_rows is not None:
-        margins += take_margins(held_out_rows, objective, "held-out rows")
+    margins = [
+        finding
+        for name, one in (*named(files, "training rows"), *named(held_out_files, "held-out rows"))
+        for finding in take_margins(one, objective, name)
+    ]
+    rows = joined(files)
+    held_out_rows = joined(held_out_files) if held_out_files else None
     if folder is not None:
         write_account(folder, config, rows, held_out_rows)
     return template, rows, held_out_rows, margins
@@ -275,48 +280,16 @@ def _first_rows(source: FileSource, steps: int) -> list[Tree]:
     return list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
 
 
-def plan_order(config: Config, trees: Trees) -> tuple[Order, int]:
-    """Plan the order of the rows, and how many updates to make."""
-    train = config.train
-    if train.pair_labels:
-        require_pairs_of_labels(trees, train.batch_size)
-        order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, unit=2)
-    else:
-        labels = trees.labels
-        strata = None if len(np.unique(labels)) < 2 else (labels == 1).astype(np.int8).tobytes()
-        order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, strata)
-    steps = train.steps or max(1, round((train.epochs or 1) * order.batches_per_epoch))
-    return order, steps
-
-
-def require_pairs_of_labels(trees: Trees, batch_size: int) -> None:
-    """Check that train.pair_labels can hold.
-
-    Raises:
-      UsageError: train.pair_labels is set, but the rows are not the two labels of each pair, or a
-        batch would split one.
-    """
-    odd = len(trees) % 2 or batch_size % 2
-    good, bad = slice(None, None, 2), slice(1, None, 2)
-    whole = not odd and bool(
-        (trees.labels[good] == 1).all()
-        and (trees.labels[bad] == 0).all()
-        and (trees.prompt_hashes[good] == trees.prompt_hashes[bad]).all()
-    )
-    if not whole:
-        raise UsageError(
-            "train.pair_labels keeps the two labels of a pair in one batch: it needs an objective"
-            " of labels, a file of pairs of which both answers are usable, and an even"
-            " train.batch_size. Leave it out (--set train.pair_labels=false)."
-        )
-
-
 def write_account(folder: RunFolder, config: Config, rows: Rows, held_out: Rows | None) -> None:
     """Write data.json and rejected.jsonl: the rows that came in, those used, and every row that was
     not.
     """
     sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
     records = {name: side.record() for name, side in sides.items()}
+    for file, record in zip(
+        config.data.train_files, records["train"].get("files", ()), strict=False
+    ):
+        record["weight"] = file.weight
     folder.write_data(records | cut_record(config))
     folder.write_rejected(
         [
@@ -337,9 +310,14 @@ def _checked(
     margins: Sequence[Finding],
 ) -> list[Finding]:
     """Run the checks on both files; refuse unfit data."""
-    found = row_findings(config, rows, template, "training rows", model.stop_ids)
+    sides = named(rows.each, "training rows")
+    sides += named(held_out.each, "held-out rows") if held_out is not None else []
+    found = [
+        finding
+        for name, one in sides
+        for finding in row_findings(config, one, template, name, model.stop_ids)
+    ]
     if held_out is not None:
-        found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
         found.append(overlap(config, rows, held_out))
         beside = [held_out.dataset.digest, held_out.dataset.path, len(held_out.trees)]
         found += rows.checks.remember(
@@ -352,13 +330,10 @@ def _checked(
         )
         found += seen_before(config.model.name, config.model.adapter, held_out.dataset)
     allowed = "foreign_marks" in config.allow
-    found += rows.checks.remember(
-        "marks",
-        [rows.dataset.path, allowed],
-        lambda: [foreign_marks(rows, "training rows", allowed=allowed)],
-    )
-    if held_out is not None:
-        found.append(foreign_marks(held_out, "held-out rows", allowed=allowed))
+    for name, one in sides:
+        found += one.checks.remember(
+            "marks", [name, one.dataset.path, allowed], partial(_marks, one, name, allowed)
+        )
     found += _model_findings(config, objective, rows, held_out, model)
     found += _label_findings(objective, rows)
     found += margins
@@ -370,6 +345,10 @@ def _checked(
     # all faults at once: the first may only be a consequence
     require_accepted(found, DataError if unfit else Refused)
     return found
+
+
+def _marks(rows: Rows, name: str, allowed: bool) -> list[Finding]:
+    return [foreign_marks(rows, name, allowed=allowed)]
 
 
 def _model_findings(

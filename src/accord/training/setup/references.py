@@ -176,7 +176,7 @@ def needed_trees(learner: UpdateContext, source: BatchSource, steps: int) -> lis
     wanted: dict[tuple, Tree] = {}
     # mismatched rows differ from epoch to epoch
     coupled = learner.objective.context is not None
-    updates = range(steps if coupled else min(steps, source.order.batches_per_epoch))
+    updates = range(steps if coupled else min(steps, source.order.batches_of_all_rows))
     batches = [make_batch(learner, index, source.batch(index)) for index in updates]
     held_out = source.reference_trees(learner.objective)
     for tree in (*(t for batch in batches for t in (*batch.trees, *batch.mismatched)), *held_out):

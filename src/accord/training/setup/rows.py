@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import overload
 
+from accord.config.mixed_files import NamedFile
 from accord.config.schema import Config
 from accord.data.encoding_findings import CHANGES, change_remedy
 from accord.data.naming import Naming
@@ -70,20 +71,49 @@ def load_rows(
     return Rows(dataset, encoding, found.checks)
 
 
+def load_train(config: Config, kind: str, template: Template, display: Display) -> list[Rows]:
+    """Load the rows of every training file."""
+    files = config.data.train_files
+    if not files:
+        return [load_rows(config, config.train_file, kind, template, display)]
+    named = [Naming(each.columns, each.ignore_columns) for each in files]
+    return [
+        load_rows(config, each.path, kind, template, display, naming=naming)
+        for each, naming in zip(files, named, strict=True)
+    ]
+
+
 def load_held_out(
     config: Config, objective: BoundObjective, template: Template, display: Display
-) -> Rows | None:
-    """Load the held-out rows.
+) -> list[Rows]:
+    """Load the rows of every held-out file; none where there is none.
 
     Pairs stay pairs for an objective of labels, since accuracy is a statement about pairs.
     """
-    path = config.held_out_file
-    if path is None:
-        return None
-    rows = load_rows(config, path, objective.rows, template, display)
-    if objective.rows == "labelled" and rows.dataset.kind == "pairs":
-        rows = load_rows(config, path, "pairs", template, display)
+    rows = load_evaluated(config, objective.rows, template, display)
+    kinds = {each.dataset.kind for each in rows}
+    if objective.rows == "labelled" and kinds == {"pairs"}:
+        rows = load_evaluated(config, "pairs", template, display)
     return rows
+
+
+def load_evaluated(config: Config, kind: str, template: Template, display: Display) -> list[Rows]:
+    """Load the rows of every held-out file as one kind."""
+    files = config.data.held_out_files
+    if not files:
+        path = config.held_out_file
+        return [] if path is None else [load_rows(config, path, kind, template, display)]
+    return [
+        load_rows(config, each.path, kind, template, display, naming=naming_of(config, each))
+        for each in files
+    ]
+
+
+def naming_of(config: Config, file: NamedFile) -> Naming:
+    """Return the names of one of several held-out files: its own, or those of the training file."""
+    if file.columns or file.ignore_columns:
+        return Naming(file.columns, file.ignore_columns)
+    return Naming(config.data.columns, config.data.ignore_columns, lenient=True)
 
 
 @overload
