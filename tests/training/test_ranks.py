@@ -31,6 +31,7 @@ from accord.runs.display import SilentDisplay
 from accord.training import loop
 from accord.training.run import dry_run
 from accord.training.setup import common
+from accord.training.setup import rows as setup_rows
 from accord.types import Interrupted, Refused, UsageError
 
 

@@ -286,9 +286,8 @@ def write_account(folder: RunFolder, config: Config, rows: Rows, held_out: Rows 
     """
     sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
     records = {name: side.record() for name, side in sides.items()}
-    for file, record in zip(
-        config.data.train_files, records["train"].get("files", ()), strict=False
-    ):
+    files = records["train"].get("files", [records["train"]])
+    for file, record in zip(config.data.train_files, files, strict=False):
         record["weight"] = file.weight
     folder.write_data(records | cut_record(config))
     folder.write_rejected(
