@@ -21,7 +21,7 @@ from accord.cli.chat import add_chat_command
 from accord.cli.compare import add_compare_commands
 from accord.cli.data import add_data_commands
 from accord.cli.evaluate import add_evaluate_commands
-from accord.cli.given import method_name, recipe_or_data, runs_to_show
+from accord.cli.given import method_name, named_files, recipe_or_data, runs_to_show
 from accord.cli.group import AccordGroup, Application
 from accord.cli.import_recipe import add_import_command
 from accord.cli.options import Allow, Columns, IgnoreColumns, Json, Set, columns_of
@@ -85,10 +85,17 @@ def train(
         str | None, typer.Option(help="smollm2 (embedded), or a folder.", show_default="smollm2")
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input."),
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input. Several files"
+            " are mixed: --data a.jsonl=2 --data b.jsonl takes the rows of a twice.",
+        ),
     ] = None,
-    held_out: Annotated[str | None, typer.Option("--held-out", help="File to evaluate on.")] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option("--held-out", metavar="FILE", help="File to evaluate on, or several."),
+    ] = None,
     hold_out: Annotated[
         float | None,
         typer.Option(
@@ -166,7 +173,7 @@ def train(
     """Train a model on preferences."""
     short: dict[str, Any] = dict(
         model=model,
-        held_out=held_out,
+        held_out=named_files(held_out),
         hold_out=hold_out,
         adapter=adapter,
         steps=steps,
@@ -186,7 +193,7 @@ def train(
 
         for assignment in set_ or ():  # before the recipe: --set KEY VALUE makes one of the value
             parse_assignment(assignment)
-        settings, short["data"] = recipe_or_data(recipe, data)
+        settings, short["data"] = recipe_or_data(recipe, named_files(data, weights=True))
         if settings is None and short["data"] is None and not set_:
             raise UsageError(
                 "Nothing to train on. Give a file of preferences, or a recipe:\n"

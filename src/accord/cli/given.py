@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from accord.environment.nearest import did_you_mean
 from accord.errors import UsageError
 
+Data = str | list[dict] | None  # a path, or files as a recipe lists them
 RECIPES = (".yaml", ".yml")
 RUNS = "runs"  # the folder in which accord train makes new ones
 
@@ -24,7 +26,27 @@ def method_names(names: str) -> str:
     return ",".join(method_name(name) or "" for name in names.split(","))
 
 
-def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str | None]:
+def named_files(words: Sequence[str] | None, weights: bool = False) -> str | list[dict] | None:
+    """Read the values of an option that may stand there several times: a path, or a list of files
+    as a recipe has it.
+
+    Args:
+      weights: PATH=WEIGHT is a file with its weight, unless there is a file of that whole name.
+    """
+    files: list[dict] = []
+    for word in words or ():
+        path, _, weight = word.rpartition("=")
+        if weights and path and not Path(word).expanduser().exists():
+            with suppress(ValueError):
+                files.append({"path": path, "weight": float(weight)})
+                continue
+        files.append({"path": word})
+    if len(files) == 1 and "weight" not in files[0]:
+        return files[0]["path"]
+    return files or None
+
+
+def recipe_or_data(word: str | None, data: Data) -> tuple[str | None, Data]:
     """Tell what the word behind `accord train` is: (recipe, data).
 
     Raises:
@@ -35,6 +57,7 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
     from accord.config.shipped import hint
 
     path = Path(word).expanduser()
+    shown = data if isinstance(data, str) else " --data ".join(f["path"] for f in data or ())
     if path.suffix in RECIPES or _holds_settings(path):
         return word, data
     if (path / "config.yaml").is_file():
@@ -42,7 +65,7 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
     if (path / "config.json").is_file():
         raise UsageError(
             f"{word}: a model's folder. Name it as the model: accord train --model {word} --data"
-            f" {data or 'FILE'}"
+            f" {shown or 'FILE'}"
         )
     if word != "-" and not path.exists() and not any(sign in word for sign in "*?["):
         raise UsageError(
@@ -51,7 +74,7 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
         )
     if data is not None:
         raise UsageError(
-            f"{word} and --data {data}: both are data. Leave one of the two out; held-out rows are"
+            f"{word} and --data {shown}: both are data. Leave one of the two out; held-out rows are"
             f" given with --held-out."
         )
     return None, word
