@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from accord import errors
 from accord.cli.app import app
 from accord.cli.command_table import example_of
+from accord.config.explain import WRITTEN_UNDER
 from accord.config.schema import PERMISSIONS, Config
 from accord.objectives.objective import PERMISSIONS as OF_OBJECTIVES
 from making.text import block, literal, plain, table
@@ -92,6 +93,17 @@ def _fields(section: type[BaseModel], path: str) -> list[tuple[str, str, str]]:
     rows = []
     for name, field in section.model_fields.items():
         inner = _section(field.annotation)
+        if field.exclude:  # the files of a list, which a recipe has under another key
+            (kind, _) = field.annotation.__args__
+            rows += [
+                (
+                    literal(f"{path}{WRITTEN_UNDER[name]}[].{own}"),
+                    _default_of(each),
+                    plain(each.description),
+                )
+                for own, each in kind.model_fields.items()
+            ]
+            continue
         if inner is None or field.description:
             rows.append((literal(path + name), _default_of(field), plain(field.description or "–")))
         if inner is not None:

@@ -358,7 +358,7 @@ def order_finding(order: Order, labels: np.ndarray) -> Finding:
     often = (
         f"each of {len(labels):,} rows at most once an epoch"
         if not order.parts
-        else f"each epoch takes {len(rows):,} rows, of each file as its weight says"
+        else f"each epoch takes {plural(len(rows), 'row')}, of each file as its weight says"
     )
     return Finding("step0.order", "ok", f"{often}, {plural(whole, 'batch', 'batches')} of a size")
 
@@ -372,7 +372,7 @@ def _miscounted(order: Order, rows: np.ndarray, of: int) -> str:
     """
     times = np.bincount(rows, minlength=of)
     if len(times) > of:
-        return f"row {len(times) - 1:,} comes, and there are {of:,}"
+        return f"a row comes that is none of the {of:,} rows"
     if not order.parts:
         if (times > 1).any():
             more = int((times - 1).clip(0).sum())
@@ -387,7 +387,7 @@ def _miscounted(order: Order, rows: np.ndarray, of: int) -> str:
         for epochs, found in ((1, times[own]), (2, both[own])):
             if (came := int(found.sum())) != epochs * wanted:
                 return (
-                    f"file {number} should give {epochs * wanted:,} rows in"
+                    f"file {number} should give {plural(epochs * wanted, 'row')} in"
                     f" {plural(epochs, 'epoch')}, and gives {came:,}"
                 )
             if len(found) and found.max() - found.min() > 1:
