@@ -199,7 +199,7 @@ def train(
         config = build(
             settings, assignments=set_ or (), options=options, allow=allow or (), **short
         )
-        apply_env_defaults(offline="hub" not in config.allow)
+        apply_env_defaults()
         from accord.runs.display import make_display
         from accord.training.run import dry_run as check
         from accord.training.run import start

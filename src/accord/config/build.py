@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from accord.config.recipe_paths import resolve_paths
+from accord.config.recipe_paths import name_hubs, resolve_paths
 from accord.config.schema import Config, load_recipe, make_config, parse_assignment
 from accord.config.secrets import refuse_secrets
 from accord.errors import UsageError
@@ -89,6 +89,8 @@ def build(
             if short.get(name) is not None:
                 raw["train"].pop(other, None)
     raw["allow"] = [*_names(raw.get("allow")), *_names(allow)]
+    if "hub" in raw["allow"]:
+        name_hubs(raw)
     config = make_config(raw)
     refuse_secrets(config)
     return config

@@ -32,7 +32,7 @@ DEFAULT_OBJECTIVE = "dpo"
 PARTS = "split"  # folder in a run's folder: the two parts that data.hold_out makes
 
 PERMISSIONS = {
-    "hub": "load a model from a hub name (goes to the network)",
+    "hub": "take org/name, where no such folder is here, for a hub name (goes to the network)",
     "raw_text": "train a chat model on raw text, without its chat template",
     "tiny_beta": "a beta under 0.005",
     "unusual_settings": "a setting that leaves nothing to learn: rate, clip, decay, alpha, beta",
@@ -68,7 +68,8 @@ class LoraConfig(Section):
 
 class ModelConfig(Section):
     name: str = "smollm2"
-    """smollm2 (the embedded model) or a folder in save_pretrained layout."""
+    """smollm2 (the embedded model), a folder in save_pretrained layout, or hub:org/name@revision. A
+    run records the commit."""
     adapter: str | None = None
     """A LoRA adapter to continue from. Its frozen copy becomes the reference, not the base."""
     lora: LoraConfig | None = LoraConfig()
@@ -92,8 +93,8 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     train: str
-    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, or -
-    for standard input."""
+    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, -
+    for standard input, or hub:org/name@revision#split. A run records the commit."""
     held_out: str | None = None
     """File to evaluate on. Never trained on."""
     hold_out: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
