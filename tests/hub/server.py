@@ -111,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: Hub
     log: list[Request]
+    commit = ""  # of the file that is sent
 
     def log_message(self, *args) -> None:
         """Keep quiet."""
@@ -156,9 +157,13 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.hub.cut.pop(path, None)
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", f'"{git_id(content)}"')
+        self.send_header("X-Repo-Commit", self.commit)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
+        if self.command == "HEAD":
+            return
         if cut is None:
             self.wfile.write(content[start:])
             return
@@ -214,7 +219,10 @@ def _main(hub_: Hub) -> type[_Handler]:
             commit = repo.find("/".join(words[3:]) or "main")
             if commit is None:
                 return self.fail(404, "RevisionNotFound", "Invalid rev id")
-            listed = [_listed(path, content) for path, content in repo.commits[commit].items()]
+            files = repo.commits[commit]
+            if words[2:3] == ["tree"]:
+                return self.json([_entry(path, content) for path, content in files.items()])
+            listed = [_listed(path, content) for path, content in files.items()]
             told = {"id": name, "sha": commit, "siblings": listed, "private": repo.private}
             return self.json(told | self.hub.change)
 
@@ -222,13 +230,16 @@ def _main(hub_: Hub) -> type[_Handler]:
             repo = self.repo(kind, name)
             if repo is None:
                 return None
-            content = repo.commits.get(repo.find(revision) or "", {}).get(path)
+            self.commit = repo.find(revision) or ""
+            content = repo.commits.get(self.commit, {}).get(path)
             if content is None or path in self.hub.gone:
                 return self.fail(404, "EntryNotFound", "Entry not found")
             if is_large(path):
                 query = urllib.parse.urlencode({"kind": kind, "repo": name, "path": path})
                 where = f"{self.hub.other}/{sha256(content)}?{query}"
-                return self.answer(b"", 302, Location=where)
+                size, tag = str(len(content)), f'"{sha256(content)}"'
+                told = {"X_Linked_Size": size, "X_Linked_Etag": tag}
+                return self.answer(b"", 302, Location=where, X_Repo_Commit=self.commit, **told)
             return self.content(path, content)
 
         def do_POST(self) -> None:
@@ -257,7 +268,7 @@ def _main(hub_: Hub) -> type[_Handler]:
             if words[4] == "branch":
                 repo.branches.setdefault(urllib.parse.unquote(words[5]), repo.branches["main"])
                 return self.json({})
-            return self.receive(repo, urllib.parse.unquote(words[5]), body)
+            self.receive(repo, "/".join(words[2:4]), urllib.parse.unquote(words[5]), body)
 
         def create(self, asked: dict) -> None:
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
@@ -275,7 +286,7 @@ def _main(hub_: Hub) -> type[_Handler]:
             ]
             self.json({"objects": told, "transfer": "basic"})
 
-        def receive(self, repo: Repo, branch: str, body: bytes) -> None:
+        def receive(self, repo: Repo, name: str, branch: str, body: bytes) -> None:
             files = dict(repo.commits[repo.branches[branch]])
             for line in body.splitlines():
                 entry = json.loads(line)
@@ -285,7 +296,7 @@ def _main(hub_: Hub) -> type[_Handler]:
                 elif entry["key"] == "lfsFile":
                     files[value["path"]] = self.hub.uploads[value["oid"]]
             commit = repo.commit(files, branch)
-            told = {"commitUrl": f"{self.hub.address}/commit/{commit}", "commitOid": commit}
+            told = {"commitUrl": f"{self.hub.address}/{name}/commit/{commit}", "commitOid": commit}
             self.json({"success": True, **told})
 
         do_HEAD = do_GET
@@ -317,6 +328,15 @@ def _other(hub_: Hub) -> type[_Handler]:
         do_HEAD = do_GET
 
     return Other
+
+
+def _entry(path: str, content: bytes) -> dict:
+    """Describe a file as the list of a folder does."""
+    listed = _listed(path, content)
+    told = {"type": "file", "path": path, "size": len(content), "oid": listed["blobId"]}
+    if "lfs" in listed:
+        told["lfs"] = {**listed["lfs"], "oid": listed["lfs"]["sha256"]}
+    return told
 
 
 def _listed(path: str, content: bytes) -> dict:

@@ -187,11 +187,16 @@ def _listing(api: Any, name: HubName) -> Listing:
         raise ValueError(f"asked for commit {name.revision}, it shows {commit}")
     if info.siblings is None:
         raise ValueError("it lists no files")
-    files = [_file(each) for each in info.siblings]
+    files = [listed_file(each) for each in info.siblings]
     return Listing(HubName(name.repo, name.kind, commit), {file.path: file for file in files})
 
 
-def _file(found: Any) -> HubFile:
+def listed_file(found: Any) -> HubFile:
+    """Read one file of a listing.
+
+    Raises:
+      ValueError: it is no file that a hub would list.
+    """
     path, parts = found.rfilename, PurePosixPath(str(found.rfilename)).parts
     if not isinstance(path, str) or not parts or ".." in parts or path[:1] in "/~":
         raise ValueError(f"it lists a file called {path!r:.80}")
@@ -200,7 +205,8 @@ def _file(found: Any) -> HubFile:
     large = found.lfs is not None
     digest = found.lfs.sha256 if large else found.blob_id
     size = found.lfs.size if large else found.size
-    if not (SHA256 if large else COMMIT).fullmatch(str(digest)) or not isinstance(size, int):
+    known = (SHA256 if large else COMMIT).fullmatch(str(digest))
+    if not known or not isinstance(size, int) or size < 0:
         raise ValueError(f"it gives {path!r:.80} no digest or no size")
     return HubFile(path, size, digest, large)
 

@@ -270,10 +270,15 @@ def _transfer(name: HubName, file: HubFile, blob: Path, shown: HubName, progress
                 raise words.gone(shown, file.path) from error
             if part.stat().st_size > before:
                 attempt = 1
-            if attempt == ATTEMPTS or not (client.passes(error) or _is_short(part, file)):
+            whole = words.status_of(error) is None and not words.is_connection(error)
+            if attempt < ATTEMPTS and (client.passes(error) or (whole and _is_short(part, file))):
+                time.sleep(client.wait(error, attempt))
+                attempt += 1
+            elif whole and isinstance(error, OSError):  # an answer that ended, with another size
+                found = part.stat().st_size
+                raise words.not_whole(shown, file.path, file.size, found) from error
+            else:
                 raise client.explained(error, shown) from error
-            time.sleep(client.wait(error, attempt))
-            attempt += 1
     found = _digest(part, file)
     if found != file.digest:
         part.unlink()

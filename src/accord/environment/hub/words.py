@@ -65,6 +65,14 @@ def damaged(name: HubName, path: str, expected: str, found: str) -> AccordError:
     )
 
 
+def not_whole(name: HubName, path: str, expected: int, found: int) -> AccordError:
+    return failure(
+        name,
+        f"{path} did not arrive whole: the hub lists {expected:,} bytes of it, and sent"
+        f" {found:,}. Give the command again; what came is kept.",
+    )
+
+
 def gone(name: HubName, path: str) -> AccordError:
     return failure(
         name,
