@@ -82,7 +82,8 @@ def train(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="smollm2 (embedded), or a folder.", show_default="smollm2")
+        str | None,
+        typer.Option(help="smollm2 (embedded), a folder, or hub:org/name.", show_default="smollm2"),
     ] = None,
     data: Annotated[
         str | None,
