@@ -113,7 +113,7 @@ MISTAKES = [
         "accord drops its oldest turns",
         fix="accord train pairs.jsonl --set data.max_tokens=512",
     ),
-    mistake("train --dataset_name trl-lib/pairs", 2, "hf download --repo-type dataset"),
+    mistake("train --dataset_name trl-lib/pairs", 2, "hub:NAME#SPLIT"),
     # files and folders
     mistake(f"train {TINY} --data pair.jsonl", 3, "no such file", "Did you mean pairs.jsonl?"),
     # the file is looked for before the model, which is not there either

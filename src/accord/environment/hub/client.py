@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ LONGEST_WAIT = 60  # seconds that a busy hub is waited for at once
 REMEMBERED = 600  # seconds that a branch's commit is not asked for again
 BUSY = (408, 429, 500, 502, 503, 504)
 SHA256 = re.compile(r"[0-9a-f]{64}")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+ADDRESS = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:]+\]|[\w.-]+)(?::\d+)?(?:/|$)")
 
 Answer = TypeVar("Answer")
 
@@ -68,8 +68,8 @@ def token() -> str | None:
     value = os.environ.get(TOKEN, "").strip()
     if not value:
         return None
-    parts = urllib.parse.urlsplit(endpoint())
-    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+    address = ADDRESS.match(endpoint())
+    if address is None or (address["scheme"] != "https" and address["host"] not in LOOPBACK):
         raise words.unencrypted(endpoint())
     return value
 
