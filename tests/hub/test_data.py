@@ -183,3 +183,26 @@ def test_names_are_read_whole():
     assert parse("gpt2", "model").folder == "models--gpt2"
     with pytest.raises(UsageError, match="a model has no splits"):
         parse("hub:a/b#train", "model")
+
+
+def test_permission_makes_hub_names_of_what_is_no_path(tmp_path, monkeypatch):
+    from accord.config.build import build
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "mine").mkdir(parents=True)
+    given = {"model": "org/a", "data": "org/pairs@v1#train", "held_out": "data/test.jsonl"}
+    config = build(allow="hub", adapter="org/mine", **given)
+    assert (config.model.name, config.model.adapter) == ("hub:org/a", "org/mine")
+    assert (config.data.train, config.data.held_out) == (
+        "hub:org/pairs@v1#train",
+        "data/test.jsonl",
+    )
+    assert build(**given).model.name == "org/a"
+
+
+def test_a_hub_name_may_stand_behind_train():
+    from accord.cli.given import recipe_or_data
+
+    assert recipe_or_data("hub:org/pairs#train", None) == (None, "hub:org/pairs#train")
+    with pytest.raises(UsageError, match="both are data"):
+        recipe_or_data("hub:org/pairs#train", "pairs.jsonl")

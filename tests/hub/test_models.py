@@ -252,3 +252,24 @@ def test_other_commands_take_data_of_a_hub(hub, pairs, tmp_path):
     assert (tmp_path / "converted.jsonl").read_text().count("\n") == 24
     assert (tmp_path / "split" / "train.jsonl").is_file()
     assert len(accord.audit("hub:org/pairs#train").scan) == 24
+
+
+def test_rewards_are_pinned_and_asked_for_at_the_hub(hub, model):
+    from accord.config.schema import make_config
+    from accord.rewards.load import load_rewards, parse_weighted
+    from accord.runs.hub_names import pinned
+
+    assert parse_weighted("hub:org/rm@v1=0.5") == ("hub:org/rm@v1", 0.5)
+    with pytest.raises(AccordError, match="has no model org/rm"):
+        load_rewards(["hub:org/rm"])
+    raw = {
+        "data": {"train": "prompts.txt"},
+        "rollouts": {
+            "rewards": ["hub:org/tiny=0.5", "length"],
+            "reward_options": {"hub:org/tiny": {"max_tokens": 64}},
+        },
+    }
+    name = f"hub:org/tiny@{model.branches['main']}"
+    settings = pinned(make_config(raw)).rollout_settings
+    assert settings.rewards == [f"{name}=0.5", "length"]
+    assert settings.reward_options == {name: {"max_tokens": 64}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from accord.environment.hub.names import is_hub
 from accord.environment.nearest import did_you_mean
 from accord.errors import UsageError
 
@@ -35,6 +36,8 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
     from accord.config.shipped import hint
 
     path = Path(word).expanduser()
+    if is_hub(word):
+        return None, _alone(word, data)
     if path.suffix in RECIPES or _holds_settings(path):
         return word, data
     if (path / "config.yaml").is_file():
@@ -49,12 +52,17 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
             f"{word}: no such recipe, and no such file of preferences.{did_you_mean(word)}"
             f" {hint(word)}"
         )
+    return None, _alone(word, data)
+
+
+def _alone(word: str, data: str | None) -> str:
+    """Return a word that is data; raises UsageError where data is given beside it."""
     if data is not None:
         raise UsageError(
             f"{word} and --data {data}: both are data. Leave one of the two out; held-out rows are"
             f" given with --held-out."
         )
-    return None, word
+    return word
 
 
 def _holds_settings(path: Path) -> bool:

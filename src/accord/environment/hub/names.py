@@ -63,8 +63,9 @@ def is_hub(text: object) -> bool:
 
 
 def may_be_repo(text: str) -> bool:
-    """Tell whether a text without `hub:` could be org/name of a hub."""
-    return text.count("/") == 1 and REPO.fullmatch(text) is not None
+    """Tell whether a text without `hub:` could be org/name of a hub, at a revision or not."""
+    repo = text.partition("#")[0].partition("@")[0]
+    return repo.count("/") == 1 and REPO.fullmatch(repo) is not None
 
 
 def parse(text: str, kind: str) -> HubName:

@@ -275,8 +275,8 @@ def _transfer(name: HubName, file: HubFile, blob: Path, shown: HubName, progress
                 time.sleep(client.wait(error, attempt))
                 attempt += 1
             elif whole and isinstance(error, OSError):  # an answer that ended, with another size
-                found = part.stat().st_size
-                raise words.not_whole(shown, file.path, file.size, found) from error
+                came = part.stat().st_size
+                raise words.not_whole(shown, file.path, file.size, came) from error
             else:
                 raise client.explained(error, shown) from error
     found = _digest(part, file)

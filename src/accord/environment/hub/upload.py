@@ -66,8 +66,8 @@ def send(name: HubName, files: Mapping[str, Content], message: str) -> str:
                 commit_message=message,
                 revision=name.revision or None,
             )
-            info = api.repo_info(
-                name.repo, repo_type=MODEL, revision=done.oid, timeout=SECONDS, files_metadata=True
+            info = api.model_info(
+                name.repo, revision=done.oid, timeout=SECONDS, files_metadata=True
             )
     except Exception as error:  # libraries of HTTP differ between releases of huggingface_hub
         cause = error.__cause__ if isinstance(error, RuntimeError) else None
@@ -104,8 +104,9 @@ def _require_same(
 
 
 def _digest(content: Content, large: bool) -> str:
-    if large:
-        whole = isinstance(content, bytes)
-        return hashlib.sha256(content).hexdigest() if whole else file_digest(content)
+    if large and isinstance(content, Path):
+        return file_digest(content)
     data = content if isinstance(content, bytes) else content.read_bytes()
+    if large:
+        return hashlib.sha256(data).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
