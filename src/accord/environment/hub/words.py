@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accord.environment.hub.names import DATASET, MODEL, PREFIX, HubName
-from accord.errors import AccordError, CheckpointError, DataError, UsageError, first_line, shorten
+from accord.errors import (
+    AccordError,
+    CheckpointError,
+    DataError,
+    UsageError,
+    first_line,
+    plural,
+    shorten,
+)
 
 WHAT = {MODEL: "model", DATASET: "data set"}
 SHOWN = 12  # names in a message
@@ -152,7 +160,7 @@ def explain(error: Exception, name: HubName, endpoint: str, token: str) -> Accor
         )
     if status == 429:
         again = retry_after(error)
-        when = f" Try again in {again:,} seconds." if again else " Try again later."
+        when = f" Try again in {plural(again, 'second')}." if again else " Try again later."
         more = "" if token else " With a token in HF_TOKEN a hub allows more."
         return failure(name, f"{endpoint} limits how often it is asked (429).{when}{more}")
     if status is not None:
