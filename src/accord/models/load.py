@@ -50,6 +50,16 @@ def load(
     return LanguageModel(network, parts.tokenizer, parts.name, parts.folder, notes=parts.notes)
 
 
+def require_model(name: str, hub: bool = False) -> None:
+    """Check that a model's folder is there, and is one that can be loaded, without loading it.
+
+    Raises:
+      UsageError: as `load`.
+    """
+    if name != EMBEDDED_NAME:  # the embedded one is made when it is first loaded
+        _resolve(name, hub)
+
+
 class LoadedParts(NamedTuple):
     """A saved model as it was read."""
 

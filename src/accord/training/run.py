@@ -15,6 +15,8 @@ import torch
 from accord.auditing.run_rows import audit_findings
 from accord.config.schema import Config, make_config
 from accord.data.containers import is_there, require_there
+from accord.data.naming import Naming
+from accord.data.read import require_rows
 from accord.distributed.world import ALONE, World, join_world
 from accord.engine.optimizers import FLOAT32
 from accord.engine.release import release
@@ -22,7 +24,9 @@ from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
+from accord.models.load import require_model
 from accord.models.save_trial import try_saving
+from accord.objectives.configured import resolve_objective
 from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import Display
@@ -102,7 +106,7 @@ def start(
         require_fit(config, world)
         config = _pinned(config, world)
         if fill is None:
-            world.agree(lambda: _require_files(config))
+            world.agree(lambda: _require_usable(config))
         display = display_for_rank(display, world)
         folder = create_folder(config, world)
         with locked(folder, world), keep_warnings(_log(folder, world)):
@@ -119,7 +123,7 @@ def _filled(
         filled = make_config(
             world.on_first(lambda: fill(config, folder.path).model_dump(mode="json"))
         )
-        world.agree(lambda: _require_files(filled))
+        world.agree(lambda: _require_usable(filled))
     except AccordError as error:
         folder.refuse(str(error))
         raise
@@ -387,7 +391,7 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
         TemporaryDirectory(prefix="accord-") as folder,
     ):
         config = placed(pinned(config), Path(folder))
-        _require_files(config)
+        _require_usable(config)
         warn_without_held_out(config, display)
         parts = cut_off(config, display, ALONE)
         ready = prepare(config, display, stop, dry_run=True)
@@ -462,15 +466,23 @@ def _room(ready: PreparedRun, checkpoints: int) -> int:
     return trained * (each * checkpoints + FLOAT32)
 
 
-def _require_files(config: Config) -> None:
-    """Check that the files of a new run are there, before its model is loaded.
+def _require_usable(config: Config) -> None:
+    """Check what is quick to check of a new run, before it has a folder and a model is loaded: a
+    slip of the pen leaves nothing behind.
 
     Raises:
-      DataError: one is not.
+      UsageError: no such objective, option of one, or model.
+      DataError: a file is not there, or none of its rows is of a kind that the objective takes.
     """
+    objective = resolve_objective(config)
     for path in (config.data.train, config.data.held_out):
         if path is not None:
             require_there(path)
+    require_model(config.model.name, hub="hub" in config.allow)
+    if config.rollouts is None and config.data.train != "-":
+        data = config.data
+        naming = Naming(data.columns, data.ignore_columns, format=data.format)
+        require_rows(data.train, objective.rows, naming)
 
 
 def _require_data(config: Config, folder: RunFolder) -> None:
