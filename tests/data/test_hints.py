@@ -21,9 +21,9 @@ NESTED = [
 ]
 
 
-def hint(file, rows, **options) -> str:
+def hint(file, lines, **options) -> str:
     """Return what is said of a file that cannot be read."""
-    path = file if rows is None else write_rows(file, rows)
+    path = file if lines is None else write_rows(file, lines)
     with pytest.raises(DataError) as error:
         read(path, **options)
     return str(error.value)

@@ -176,6 +176,7 @@ def audit(
             + ("" if found.whole else f" on a sample of {len(found.sample):,} rows")
         )
         findings, probes = _checks(found, True, seed)
+        findings += integrity.use_findings(found)
         if held_out is not None:
             say(f"comparing with {held_out}")
             with locate(held_out) as other:

@@ -25,6 +25,14 @@ def method_names(names: str) -> str:
     return ",".join(method_name(name) or "" for name in names.split(","))
 
 
+def are_methods(word: str) -> bool:
+    """Tell whether a word is the name of a method, or several with commas between."""
+    from accord.objectives.policy_table import POLICY_OBJECTIVES
+    from accord.objectives.table import OBJECTIVES
+
+    return all(method_name(one) in OBJECTIVES | POLICY_OBJECTIVES for one in word.split(","))
+
+
 def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str | None]:
     """Tell what the word behind `accord train` is: (recipe, data).
 
@@ -46,6 +54,11 @@ def recipe_or_data(word: str | None, data: str | None) -> tuple[str | None, str 
         raise UsageError(
             f"{word}: a model's folder. Name it as the model: accord train --model {word} --data"
             f" {data or 'FILE'}"
+        )
+    if not path.exists() and are_methods(word):
+        raise UsageError(
+            f"{word} is a method, which has an option: accord train --method {method_name(word)}"
+            f" --data {data or 'FILE'}"
         )
     if word != "-" and not path.exists() and not any(sign in word for sign in "*?["):
         raise UsageError(

@@ -91,7 +91,8 @@ def build(
     raw["allow"] = [*_names(raw.get("allow")), *_names(allow)]
     if "hub" in raw["allow"]:
         name_hubs(raw)
-    config = make_config(raw)
+    typed = {".".join(one.path): one.said for one in later if "=" not in one.said}
+    config = make_config(raw, typed)
     refuse_secrets(config)
     return config
 

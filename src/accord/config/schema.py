@@ -11,6 +11,7 @@ nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,7 +132,10 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _one_held_out(self):
         if self.hold_out is not None and self.held_out is not None:
-            raise ValueError("--held-out and --hold-out both say what to evaluate on; give one")
+            raise ValueError(
+                f"--held-out {self.held_out} and --hold-out {self.hold_out:g} both say what to"
+                " evaluate on; give one"
+            )
         return self
 
     @field_validator("chat_template_kwargs")
@@ -206,7 +210,10 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _one_length(self):
         if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs both given; give one")
+            raise ValueError(
+                f"--steps {self.steps} and --epochs {self.epochs:g} both say how long to train;"
+                " give one"
+            )
         return self
 
 
@@ -429,6 +436,11 @@ def parse_assignment(assignment: str, flag: str = "--set") -> tuple[list[str], A
             f"{flag} {assignment}: expected KEY=VALUE without a blank, such as {flag}"
             f" {key.strip() or 'objective.beta'}=0.2"
         )
+    if not text.strip():
+        raise UsageError(
+            f"{flag} {assignment}: no value stands behind the =. For none of it:"
+            f" {flag} {key.strip()}=null"
+        )
     try:
         return key.strip().split("."), read_yaml(text)
     except TwiceError as error:
@@ -440,8 +452,11 @@ def parse_assignment(assignment: str, flag: str = "--set") -> tuple[list[str], A
         ) from error
 
 
-def make_config(raw: dict) -> Config:
+def make_config(raw: dict, typed: Mapping[str, str] | None = None) -> Config:
     """Validate a mapping.
+
+    Args:
+      typed: path of a field -> the option that it was given by, by which a problem names it.
 
     Raises:
       UsageError: every problem, one per line, with the nearest right key for an unknown one.
@@ -449,7 +464,7 @@ def make_config(raw: dict) -> Config:
     try:
         return Config.model_validate(_numbers(raw))
     except ValidationError as error:
-        said = "\n".join(explain(problem, Config) for problem in error.errors())
+        said = "\n".join(explain(problem, Config, typed) for problem in error.errors())
         raise UsageError(said) from error
 
 

@@ -48,6 +48,7 @@ from accord.runs.signals import Stop, stop_on_signals
 from accord.training import pairs
 from accord.training.announce import announce_run, check_lines
 from accord.training.card import model_card
+from accord.training.dry_run import PartsNamed, parts_named
 from accord.training.finished import figures_at, finished
 from accord.training.last_answers import write_last_answers
 from accord.training.loop import train
@@ -393,8 +394,13 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
         config = placed(pinned(config), Path(folder))
         _require_usable(config)
         warn_without_held_out(config, display)
-        parts = cut_off(config, display, ALONE)
-        ready = prepare(config, display, stop, dry_run=True)
+        display = PartsNamed(display, config)
+        try:
+            parts = cut_off(config, display, ALONE)
+            ready = prepare(config, display, stop, dry_run=True)
+        except AccordError as error:
+            error.args = (parts_named(str(error), config),)
+            raise
         return replace(ready, findings=(*parts, *ready.findings, *_audited(ready)))
 
 
