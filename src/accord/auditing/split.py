@@ -151,8 +151,8 @@ def _refuse_one_cluster(scan: Scan, share: float) -> None:
     """
     if len(scan) == 1:
         raise DataError(
-            f"{scan.name}: it has one row that can be used, and none beside it to hold out. Hold out"
-            " rows of another file."
+            f"{scan.name}: it has one row that can be used, and none beside it to hold out. Hold"
+            " out rows of another file."
         )
     _, cluster, sizes = np.unique(scan.groups, return_inverse=True, return_counts=True)
     largest = int(sizes.argmax())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,10 @@ def _wrong_value(error: Any, words: list[str]) -> str:
     name = param.opts[0] if param.param_type_name == "option" else param.name.upper()
     value = _value(words, param)
     given = f"{name} {value}" if value is not None else name
-    return f"{given}: {_expected(error.message, name)}"
+    return f"{given}: {_expected(error.message, name, value or '')}"
 
 
-def _expected(message: str, name: str) -> str:
+def _expected(message: str, name: str, value: str) -> str:
     """Say in plain words what the parser expected; its own words where they are none of these."""
     bound = re.search(r"(greater|less) than or equal to (\S+)", message)
     if bound:
@@ -116,8 +116,8 @@ def _expected(message: str, name: str) -> str:
     if "integer" in message:
         return f"expected a whole number, such as {name} 10."
     if "number" in message or "float" in message:
-        share = re.search(r"'\s*([\d.]+)\s*%\s*'", message)
-        such = f"{float(share[1]) / 100:g}" if share and share[1].count(".") < 2 else "0.1"
+        share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+        such = f"{float(share[1]) / 100:g}" if share else "0.1"
         return f"expected a number, such as {name} {such}."
     return message.rstrip(".") + "."
 
@@ -183,8 +183,14 @@ def _meant_by(words: list[str], command: Any) -> str:
 
 def _pattern(files: list[str]) -> str:
     """Return a pattern that stands for these files, as the shell was given one."""
-    begin, end = commonprefix(files), commonprefix([file[::-1] for file in files])[::-1]
-    return f"{begin}*{end}"
+    begin = _begin_alike(files)
+    return f"{begin}*{_begin_alike([file[len(begin) :][::-1] for file in files])[::-1]}"
+
+
+def _begin_alike(words: list[str]) -> str:
+    """Return the longest beginning that all words have."""
+    alike = itertools.takewhile(lambda those: len(set(those)) == 1, zip(*words, strict=False))
+    return "".join(those[0] for those in alike)
 
 
 def _options(command: Any) -> list[str]:
