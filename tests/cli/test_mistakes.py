@@ -68,9 +68,7 @@ MISTAKES = [
     mistake("train pairs.jsonl --lr fast", 2, "fast: expected a number"),
     mistake("train pairs.jsonl --steps -5", 2, "--steps -5: expected 1 or more."),
     mistake("train pairs.jsonl --set train.steps=0", 2, "train.steps: expected 1 or more; got 0."),
-    mistake(
-        "train pairs.jsonl --hold-out 10", 2, "--hold-out 10: expected less than 1: 10 % is 0.1"
-    ),
+    mistake("train pairs.jsonl --hold-out 10", 2, "expected less than 1: 10 % is 0.1"),
     mistake("train pairs.jsonl --hold-out 10%", 2, "a number, such as --hold-out 0.1."),
     mistake("train pairs.jsonl --on-flag warm", 2, "--on-flag warm: expected warn, stop or adapt"),
     mistake("train pairs.jsonl --set objective.beta=", 2, "no value stands behind the ="),
