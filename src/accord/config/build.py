@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ SHORT = {
 }
 
 
+OPTION = re.compile(r"--[a-z-]+")
 # names of SHORT that are no flags of `accord train`
 PYTHON_ONLY = frozenset({"lora", "dtype", "max_tokens", "template", "reference"})
 
@@ -91,7 +93,7 @@ def build(
     raw["allow"] = [*_names(raw.get("allow")), *_names(allow)]
     if "hub" in raw["allow"]:
         name_hubs(raw)
-    typed = {".".join(one.path): one.said for one in later if "=" not in one.said}
+    typed = {".".join(one.path): one.said for one in later if OPTION.fullmatch(one.said)}
     config = make_config(raw, typed)
     refuse_secrets(config)
     return config
