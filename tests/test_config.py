@@ -263,16 +263,16 @@ def test_recipe_of_bytes_or_none(tmp_path):
 @pytest.mark.parametrize(
     "raw", [{"seed": 2**63}, {"steps": 10**30}, {"epochs": 1e300}, {"batch_size": 2**64}]
 )
-def test_an_empty_value_is_no_value():
-    """Else `--set train.max_grad_norm=$NORM` without the variable would never clip."""
-    with pytest.raises(UsageError, match="no value stands behind the =.*max_grad_norm=null"):
-        parse_assignment("train.max_grad_norm=")
-
-
 def test_numbers_that_nothing_could_count_to(raw):
     """Random number generators take 64 bits; more was a traceback much later."""
     with pytest.raises(UsageError, match=f"train.{next(iter(raw))}.*or less"):
         make_config(DATA | {"train": raw})
+
+
+def test_an_empty_value_is_no_value():
+    """Else `--set train.max_grad_norm=$NORM` without the variable would never clip."""
+    with pytest.raises(UsageError, match="no value stands behind the =.*max_grad_norm=null"):
+        parse_assignment("train.max_grad_norm=")
 
 
 def test_aliases_are_values_of_their_own(tmp_path):
