@@ -56,8 +56,11 @@ def require_model(name: str, hub: bool = False) -> None:
     Raises:
       UsageError: as `load`.
     """
-    if name != EMBEDDED_NAME:  # the embedded one is made when it is first loaded
-        _resolve(name, hub)
+    if name == EMBEDDED_NAME:  # it is made when it is first loaded
+        return
+    if name.startswith(PREFIX) or (hub and may_be_repo(name)):  # a hub answers when it is fetched
+        return
+    _resolve(name)
 
 
 class LoadedParts(NamedTuple):

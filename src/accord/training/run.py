@@ -14,9 +14,6 @@ import torch
 
 from accord.auditing.run_rows import audit_findings
 from accord.config.schema import Config, make_config
-from accord.data.containers import is_there, require_there
-from accord.data.naming import Naming
-from accord.data.read import require_rows
 from accord.distributed.world import ALONE, World, join_world
 from accord.engine.optimizers import FLOAT32
 from accord.engine.release import release
@@ -24,9 +21,7 @@ from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.models.load import require_model
 from accord.models.save_trial import try_saving
-from accord.objectives.configured import resolve_objective
 from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import Display
@@ -57,6 +52,7 @@ from accord.training.setup.hold_out import cut_off, parts_exist, placed, warn_wi
 from accord.training.setup.prepare import prepare
 from accord.training.state import Run
 from accord.training.trained import write_trained_rows
+from accord.training.usable import require_data, require_usable
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
 
@@ -107,7 +103,7 @@ def start(
         require_fit(config, world)
         config = _pinned(config, world)
         if fill is None:
-            world.agree(lambda: _require_usable(config))
+            world.agree(lambda: require_usable(config))
         display = display_for_rank(display, world)
         folder = create_folder(config, world)
         with locked(folder, world), keep_warnings(_log(folder, world)):
@@ -124,7 +120,7 @@ def _filled(
         filled = make_config(
             world.on_first(lambda: fill(config, folder.path).model_dump(mode="json"))
         )
-        world.agree(lambda: _require_usable(filled))
+        world.agree(lambda: require_usable(filled))
     except AccordError as error:
         folder.refuse(str(error))
         raise
@@ -154,7 +150,7 @@ def resume(
             config = recover_config(folder, world)
             candidates = Candidates(folder, world)
             started = candidates.exist()
-            world.agree(lambda: _require_data(config, folder))
+            world.agree(lambda: require_data(config, folder))
             if started and not parts_exist(config):
                 cut_off(config, display, world)  # the same rows: the checkpoint has their digests
             if not started:
@@ -392,7 +388,7 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
         TemporaryDirectory(prefix="accord-") as folder,
     ):
         config = placed(pinned(config), Path(folder))
-        _require_usable(config)
+        require_usable(config)
         warn_without_held_out(config, display)
         display = PartsNamed(display, config)
         try:
@@ -470,40 +466,3 @@ def _room(ready: PreparedRun, checkpoints: int) -> int:
     if ready.reference_kind == "moving":
         each += FLOAT32  # separate masters
     return trained * (each * checkpoints + FLOAT32)
-
-
-def _require_usable(config: Config) -> None:
-    """Check what is quick to check of a new run, before it has a folder and a model is loaded: a
-    slip of the pen leaves nothing behind.
-
-    Raises:
-      UsageError: no such objective, option of one, or model.
-      DataError: a file is not there, or none of its rows is of a kind that the objective takes.
-    """
-    objective = resolve_objective(config)
-    for path in (config.data.train, config.data.held_out):
-        if path is not None:
-            require_there(path)
-    require_model(config.model.name, hub="hub" in config.allow)
-    if config.rollouts is None and config.data.train != "-":
-        data = config.data
-        naming = Naming(data.columns, data.ignore_columns, format=data.format)
-        require_rows(data.train, objective.rows, naming)
-
-
-def _require_data(config: Config, folder: RunFolder) -> None:
-    """Check that the run's files are still there.
-
-    Raises:
-      CheckpointError: a file that the run was trained or evaluated on is not there any more.
-    """
-    named = {"train": config.data.train, "held_out": config.data.held_out}
-    if config.data.hold_out is not None and parts_exist(config):
-        named = {}  # both parts lie in the run's folder
-    for name, path in named.items():
-        if path not in (None, "-") and not is_there(path):
-            raise CheckpointError(
-                f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints"
-                f" are intact.\nPut the file back, or write where it lies now under data.{name} in"
-                f" {folder.path / 'config.yaml'}."
-            )
