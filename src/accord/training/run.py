@@ -53,7 +53,7 @@ from accord.training.setup.prepare import prepare
 from accord.training.state import Run
 from accord.training.trained import write_trained_rows
 from accord.training.usable import require_data, require_usable
-from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
+from accord.types import AccordError, Finding, Interrupted, Refused, UsageError
 
 
 @dataclass(frozen=True)
