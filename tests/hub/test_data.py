@@ -168,9 +168,21 @@ def test_a_plain_name_says_both_ways(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["hub:", "hub:a/b/c", "hub:a b/c", "hub:../etc", "hub:a/b@", "hub:a/b@x y", "hub:a/b#",
-     "hub:a/b@../x", "hub:a--b/c", "hub:a/b#../x", "hub:-a/b", "hub:a/b."],
-)  # fmt: skip
+    [
+        "hub:",
+        "hub:a/b/c",
+        "hub:a b/c",
+        "hub:../etc",
+        "hub:a/b@",
+        "hub:a/b@x y",
+        "hub:a/b#",
+        "hub:a/b@../x",
+        "hub:a--b/c",
+        "hub:a/b#../x",
+        "hub:-a/b",
+        "hub:a/b.",
+    ],
+)
 def test_what_is_no_name(name):
     with pytest.raises(UsageError, match="Expected hub:org/name"):
         parse(name, "dataset")

@@ -189,6 +189,7 @@ def _pattern(files: list[str]) -> str:
 
 def _begin_alike(words: list[str]) -> str:
     """Return the longest beginning that all words have."""
+    # not strict: up to the end of the shortest
     alike = itertools.takewhile(lambda those: len(set(those)) == 1, zip(*words, strict=False))
     return "".join(those[0] for those in alike)
 

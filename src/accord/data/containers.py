@@ -159,7 +159,7 @@ def require_there(name: str) -> None:
 
 def is_there(name: str) -> bool:
     """Tell whether a path names a file or a folder, or a pattern matches one. A name of a hub
-    counts as there: what is wrong with it is said when it is read.
+    counts as there: its faults come to light when it is read.
     """
     if name in _copies or is_hub(name):
         return True

@@ -1,4 +1,4 @@
-"""What may mend a row that no format reads: an option that is in the way, rows that lie inside the
+"""Cures of a row that no format reads: an option that is in the way, rows that lie inside the
 row, objects whose insides have names, or columns under other names.
 """
 

@@ -62,6 +62,7 @@ USELESS = 100_000
 MISNAMED = frozenset({"unknown format", "ambiguous prompt", "not a comparison"})
 GUESSED = "columns guessed by their names"  # the note on such rows begins with it
 RANKED = "ranked"  # the format whose rows hold lists
+SIDES = frozenset({"prompt", "chosen", "rejected", "completion", "label"})
 KNOWN_SETS = 256  # sets of columns whose hint is remembered
 
 
@@ -362,7 +363,11 @@ def require_columns(account: ColumnAccount, seen: set[str], file: str) -> None:
     if naming.lenient or not seen:
         return
     known = f"It has: {', '.join(sorted(name[:40] for name in seen)[:40])}."
-    turned = {n: c for n, c in naming.names.items() if c not in seen and n in seen}
+    turned = {
+        n: c
+        for n, c in naming.names.items()
+        if c in SIDES and n not in SIDES and c not in seen and n in seen
+    }
     if turned:
         names = {c: n for n, c in turned.items()}
         names |= {n: c for n, c in naming.names.items() if n not in turned}

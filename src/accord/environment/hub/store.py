@@ -62,7 +62,7 @@ def size_in_words(count: int) -> str:
 
 
 def located(name: HubName) -> Listing:
-    """Return what a name stands for: its commit, and the files there.
+    """Return the commit behind a name, and the files there.
 
     A branch is asked for at the hub. Where the hub cannot be reached, or HF_HUB_OFFLINE is set, the
     commit that was last seen is taken, and that is said.
@@ -344,7 +344,7 @@ def _link(blob: Path, place: Path) -> None:
 
 
 class Progress:
-    """How much of a download has come; says so every ten seconds."""
+    """Counts how much of a download has come; says so every ten seconds."""
 
     def __init__(self, needed: int):
         self.needed, self.done, self.said = needed, 0, time.monotonic()

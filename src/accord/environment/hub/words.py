@@ -1,4 +1,4 @@
-"""What a hub's failures mean, and what to do about each."""
+"""Failures of a hub in words, and what to do about each."""
 
 from __future__ import annotations
 
