@@ -112,7 +112,7 @@ def begin(path: str) -> dict:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Memory() as memory:
         done = accord.train(
-            model="smollm2", data=path, output=f"{folder}/run", steps=1, batch_size=2
+            model="smollm2", data=path, output=f"{folder}/run", steps=1, batch_size=8
         )
         seconds = time.perf_counter() - start
         timings = json.loads((done.folder / "timings.jsonl").read_text().splitlines()[0])

@@ -173,9 +173,15 @@ FORBIDDEN_MODULES = {
     "requests",
     "urllib",
     "httpx",
+    "huggingface_hub",
     "socket",
 }
-MAY_TALK = {"rewards/judges/endpoint.py": {"httpx"}}  # to the one address that it is given
+MAY_TALK = {
+    "rewards/judges/endpoint.py": {"httpx"},  # to the one address that it is given
+    # to the hub, where a name asks for it
+    **{f"environment/hub/{name}.py": {"huggingface_hub"} for name in ("client", "store")},
+    **{f"environment/hub/{name}.py": {"huggingface_hub"} for name in ("upload", "words")},
+}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_ATTRIBUTES = {
     ("torch", "load"),

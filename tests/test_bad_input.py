@@ -328,8 +328,8 @@ OPTIONS = {
     "unknown permission": (["--allow", "raw_txt"], 2, ["did you mean raw_text"]),
     "unknown key": (["--set", "train.batchsize=4"], 2, ["did you mean batch_size"]),
     "TRL's name": (["--set", "train.warmup_ratio=0.1"], 2, ["TRL's name; here it is train.warmup"]),
-    "steps and epochs": (["--epochs", "1"], 2, ["steps and epochs both given"]),
-    "no steps": (["--steps", "0"], 2, ["train.steps"]),
+    "steps and epochs": (["--epochs", "1"], 2, ["both say how long to train; give one"]),
+    "no steps": (["--steps", "0"], 2, ["--steps 0"]),
     "not an assignment": (["--set", "objective.beta"], 2, ["expected KEY=VALUE"]),
     "unknown device": (["--set", "model.device=gpu"], 2, ["model.device"]),
 }

@@ -163,7 +163,10 @@ BAD = {
         "TRL's name; here it is train.batch_size",
     ),
     "TRL's lora_r": ({"lora_r": 4}, "TRL's name; here it is model.lora.rank"),
-    "both lengths": ({"train": {"steps": 1, "epochs": 1}}, "steps and epochs both given; give one"),
+    "both lengths": (
+        {"train": {"steps": 1, "epochs": 1}},
+        "--steps 1 and --epochs 1 both say how long to train",
+    ),
     "permission": ({"allow": ["raw_txt"]}, "'raw_txt' is no permission; did you mean raw_text?"),
     "objective": (
         {"objective": ["dpo"]},
@@ -172,10 +175,13 @@ BAD = {
     "a rate of 1": ({"train": {"learning_rate": 1}}, "train.learning_rate"),
     "infinite": (
         {"train": {"weight_decay": float("inf")}},
-        "train.weight_decay: Input should be a finite number",
+        "train.weight_decay: expected a finite number",
     ),
     "device": ({"model": {"device": "gpu"}}, "model.device"),
-    "schedule": ({"train": {"schedule": "step"}}, "'linear', 'cosine' or 'constant'; got 'step'"),
+    "schedule": (
+        {"train": {"schedule": "step"}},
+        "expected linear, cosine or constant; got 'step'",
+    ),
     "section as a word": ({"train": "fast"}, "train: "),
 }
 
@@ -205,7 +211,7 @@ def test_every_problem_is_a_line():
         ("model.lora=false", ["model", "lora"], False),
         ("data.columns={prompt: q}", ["data", "columns"], {"prompt": "q"}),
         ("output=a=b", ["output"], "a=b"),
-        ("train.max_grad_norm=", ["train", "max_grad_norm"], None),
+        ("train.max_grad_norm=null", ["train", "max_grad_norm"], None),
     ],
 )
 def test_assignments(text, path, value):
@@ -259,8 +265,14 @@ def test_recipe_of_bytes_or_none(tmp_path):
 )
 def test_numbers_that_nothing_could_count_to(raw):
     """Random number generators take 64 bits; more was a traceback much later."""
-    with pytest.raises(UsageError, match=f"train.{next(iter(raw))}.*less than or equal"):
+    with pytest.raises(UsageError, match=f"train.{next(iter(raw))}.*or less"):
         make_config(DATA | {"train": raw})
+
+
+def test_an_empty_value_is_no_value():
+    """Else `--set train.max_grad_norm=$NORM` without the variable would never clip."""
+    with pytest.raises(UsageError, match="no value stands behind the =.*max_grad_norm=null"):
+        parse_assignment("train.max_grad_norm=")
 
 
 def test_aliases_are_values_of_their_own(tmp_path):

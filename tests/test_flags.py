@@ -14,16 +14,13 @@ RECIPE = {
 
 
 def test_order_of_precedence():
-    """recipe < short names < fields < --set."""
+    """A recipe gives way to whatever is said beside it, which is said once."""
     config = build(RECIPE, seed=4)
     assert (config.train.seed, config.data.train, config.objective["name"]) == (4, "a.jsonl", "ipo")
-    assert build(RECIPE, seed=4, fields={"train.seed": 5}).train.seed == 5
-    assert (
-        build(
-            RECIPE, seed=4, fields={"train.seed": 5}, assignments=["train.seed=6", "train.seed=7"]
-        ).train.seed
-        == 7
-    )
+    assert build(RECIPE, fields={"train.seed": 5}).train.seed == 5
+    assert build(RECIPE, assignments=["train.seed=6"]).train.seed == 6
+    with pytest.raises(UsageError, match="both give train.seed"):
+        build(RECIPE, seed=4, fields={"train.seed": 5})
 
 
 def test_the_recipe_is_left_as_it_was():
@@ -75,7 +72,7 @@ def test_steps_beat_epochs_and_the_reverse():
     assert build(RECIPE, steps=9).train.epochs is None
     config = build({**RECIPE, "train": {"steps": 5}}, epochs=1)
     assert (config.train.steps, config.train.epochs) == (None, 1)
-    with pytest.raises(UsageError, match="both given"):
+    with pytest.raises(UsageError, match="both say how long to train; give one"):
         build(RECIPE, steps=9, epochs=1)
 
 

@@ -2,10 +2,11 @@
 
 import os
 import pty
+import re
 
 import pytest
 
-from accord.environment.wrapping import fit, width_of, wrap
+from accord.environment.wrapping import fit, glue, unglue, width_of, wrap
 from accord.errors import plural
 
 FLAG = (
@@ -76,3 +77,10 @@ def test_a_terminal_is_wrapped():
 )
 def test_plural(count, words, expected):
     assert plural(count, *words) == expected
+
+
+def test_a_number_and_its_unit_stay_together():
+    text = "of them (60 % are a near copy, 55.1 % to 87 %) in 3 GB and 12 rows"
+    for width in range(40, 70):
+        assert not re.search(r"\d\n *(%|GB)", wrap(text, width)), width
+    assert glue(text).count("\0") == 4 and unglue(glue(text)) == text

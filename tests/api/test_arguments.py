@@ -131,7 +131,7 @@ TABLE = pd.DataFrame(ROWS)
         (lambda: accord.audit(ROWS, drop=["cycle"], fix="f.jsonl"), "did you mean cycles"),
         (lambda: accord.audit(ROWS, mend="htm", fix="f.jsonl"), "did you mean html"),
         (lambda: made(allow="hbu"), r"did you mean hub\? Known: hub, "),
-        (lambda: made(held_out="a", hold_out=0.1), "data: held_out and hold_out both say"),
+        (lambda: made(held_out="x", hold_out=0.1), 'held_out="x" and hold_out=0.1 both say'),
         (lambda: accord.dry_run({"model": "m"}, data="x"), r"such as \{\"name\": \"m\"\}; got 'm'"),
         (lambda: made(bata=0.2), "did you mean 'beta'"),
         (lambda: made(lr=1e-3), "here it is learning_rate="),
@@ -192,7 +192,7 @@ def test_a_setting_is_given_once(keywords, names):
 
 def test_the_same_value_twice_does_no_harm_and_steps_lose_no_epochs():
     assert made(steps=3, set={"train.steps": 3}).train.steps == 3
-    with pytest.raises(accord.AccordError, match="steps and epochs both given"):
+    with pytest.raises(accord.AccordError, match="steps=3 and epochs=1 both say"):
         made(steps=3, set={"train.epochs": 1})
     assert (
         config_of({"train": {"epochs": 1}}, {"data": "x", "steps": 3}, "train").train.epochs is None

@@ -170,7 +170,7 @@ def test_what_cannot_be_answered_is_counted(tiny_folder, tmp_path):
         (["--temperature", -1], 2, "temperature"),
         (["--top-p", 0], 2, "top_p"),
         (["--max-new-tokens", 0], 2, "at least one token"),
-        (["--prompt", "x"], 2, "either --prompts FILE or --prompt"),
+        (["--prompt", "x"], 2, "--prompts and --prompt are both given"),
         (["--output", "x.csv"], 2, "JSONL"),
         (["--dtype", "int8"], 2, "expected float32 or bfloat16"),
         (["--prompts", "nowhere.jsonl"], 3, "nowhere.jsonl"),

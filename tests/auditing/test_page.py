@@ -10,7 +10,8 @@ import pytest
 from auditing.rows import clean, scored, write
 
 from accord.auditing.run import audit
-from accord.pages.audit import check_page, render, write_page
+from accord.pages.audit import render, write_page
+from accord.pages.page import check_page
 from accord.types import UsageError
 
 HOSTILE = [

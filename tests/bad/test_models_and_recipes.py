@@ -43,7 +43,7 @@ RECIPES = {
     "an object of Python": (b"data: !!python/object/apply:os.system [id]\n", "not valid YAML"),
     "a list for a key": (b"? [a]\n: b\n", "not valid YAML"),
     "a number for a key": (b"data: {train: x}\n7: x\n", "7"),
-    "a number for a file": (b"data: {train: 7}\n", "data.train: Input should be a valid string"),
+    "a number for a file": (b"data: {train: 7}\n", "data.train: expected text"),
     "null for a section": (b"data: {train: x}\ntrain: null\n", "train: "),
     "a list for a section": (b"data: {train: x}\ntrain: [1]\n", "train: "),
     "infinity": (b"data: {train: x}\ntrain: {max_grad_norm: .inf}\n", "train.max_grad_norm"),

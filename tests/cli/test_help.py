@@ -94,7 +94,7 @@ def test_defaults_that_are_shown_are_those_that_count():
 
 def test_words_of_other_tools_lead_to_commands_that_parse():
     for line in ELSEWHERE.values():
-        if line != "accord --help":
+        if not line.startswith("accord --"):
             parse(line)
 
 

@@ -66,7 +66,28 @@ MISTAKES = [
     mistake("compare recipe.yaml --beta 0.3", 2, "TRL's name", "objective.beta"),
     mistake("train pairs.jsonl --steps ten", 2, "--steps ten: expected a whole number"),
     mistake("train pairs.jsonl --lr fast", 2, "fast: expected a number"),
-    mistake("train pairs.jsonl --steps -5", 2, "train.steps", "greater than or equal to 1; got -5"),
+    mistake("train pairs.jsonl --steps -5", 2, "--steps -5: expected 1 or more."),
+    mistake("train pairs.jsonl --set train.steps=0", 2, "train.steps: expected 1 or more; got 0."),
+    mistake("train pairs.jsonl --hold-out 10", 2, "expected less than 1: 10 % is 0.1"),
+    mistake("train pairs.jsonl --hold-out 10%", 2, "a number, such as --hold-out 0.1."),
+    mistake("train pairs.jsonl --on-flag warm", 2, "--on-flag warm: expected warn, stop or adapt"),
+    mistake("train pairs.jsonl --set objective.beta=", 2, "no value stands behind the ="),
+    mistake(
+        "train pairs.jsonl --hold-out 0.1 --held-out test.jsonl",
+        2,
+        "--held-out test.jsonl and --hold-out 0.1 both say what to evaluate on; give one.",
+    ),
+    mistake("train pairs.jsonl --steps 3 --epochs 2", 2, "--steps 3 and --epochs 2 both say"),
+    # help, and words without their option
+    mistake("help train", 2, "accord train --help"),
+    mistake("audit help", 2, "accord audit --help"),
+    mistake("train --hlep", 2, "Did you mean --help?"),
+    mistake("-V", 2, "Did you mean accord --version?"),
+    mistake("completion", 2, "accord --install-completion"),
+    mistake("train dpo pairs.jsonl", 2, fix="accord train pairs.jsonl --method dpo"),
+    mistake("train KTO", 2, fix="accord train --method kto --data FILE"),
+    mistake("audit pairs.jsonl tiny", 2, fix="accord audit pairs.jsonl --model tiny"),
+    mistake("audit pairs.jsonl test.jsonl prompts.jsonl", 2, fix="accord audit '*.jsonl'"),
     mistake("train pairs.jsonl --output", 2, "--output: a value must follow"),
     mistake("audit", 2, "DATA is missing", fix="accord audit pairs.jsonl --held-out test.jsonl"),
     mistake("convert pairs.jsonl --output o.jsonl", 2, "--to is missing", "trl-unpaired"),
@@ -113,7 +134,7 @@ MISTAKES = [
         "accord drops its oldest turns",
         fix="accord train pairs.jsonl --set data.max_tokens=512",
     ),
-    mistake("train --dataset_name trl-lib/pairs", 2, "hf download --repo-type dataset"),
+    mistake("train --dataset_name trl-lib/pairs", 2, "hub:NAME#SPLIT"),
     # files and folders
     mistake(f"train {TINY} --data pair.jsonl", 3, "no such file", "Did you mean pairs.jsonl?"),
     # the file is looked for before the model, which is not there either
@@ -148,6 +169,8 @@ MISTAKES = [
         "an adapter, not a model",
         "--set model.adapter=adapter",
     ),
+    mistake("audit pairs.jsonl --model smolm2", 2, "Did you mean smollm2?"),
+    mistake("train sft.jsonl", 3, "none of its 3 rows can be used as pairs", "--method sft"),
     mistake("train pairs.jsonl --model smolm2", 2, "Did you mean smollm2?"),
     mistake("train pairs.jsonl --model tny", 2, "Did you mean tiny?"),
     mistake("advise pairs.jsonl --model meta/llama", 2, "--allow hub"),
@@ -192,6 +215,8 @@ def place(tmp_path_factory, tiny_folder):
     write_rows(folder / "ties.jsonl", [answers | {"rewards": [0.5, 0.5]}])
     said = {"choices": [{"message": {"role": "assistant", "content": "Hi"}}], "model": "gpt"}
     write_rows(folder / "api.jsonl", [said])
+    told = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in pair_rows(3)]
+    write_rows(folder / "sft.jsonl", told)
     (folder / "empty.jsonl").touch()
     (folder / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
     (folder / "paper.pdf").write_bytes(b"%PDF-1.4\n%\xe2\xe3\n1 0 obj\n")
@@ -231,6 +256,44 @@ def test_a_mistake_is_answered(case, place, monkeypatch):
     if case.dry:
         code, said = answer(f"{case.fix} {TINY} --dry-run".removeprefix("accord "))
         assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train pairs.jsonl --method dp",
+        "train pairs.jsonl --beta -1",
+        "train pairs.jsonl --set objective.bta=0.2",
+        "train pairs.jsonl --model gpt2",
+        "train sft.jsonl",
+    ],
+)
+def test_a_slip_of_the_pen_leaves_nothing_behind(typed, place, tmp_path, monkeypatch):
+    """No folder, and no warning in front of the one line that matters."""
+    for file in place.glob("*.jsonl"):
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    code, said = answer(typed)
+    assert code in (2, 3) and said.startswith("error: "), said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_names_the_file_and_not_a_folder_that_is_gone(place, monkeypatch):
+    monkeypatch.chdir(place)
+    typed = f"train pairs.jsonl {TINY} --hold-out 0.1 --dry-run"
+    done = CliRunner().invoke(app, typed.split())
+    assert done.exit_code == 0 and "accord-" not in done.output, done.output
+    assert "pairs.jsonl (its training part):1" in done.output
+    assert "reading pairs.jsonl (its held-out part)" in done.stderr
+
+
+@pytest.mark.parametrize("name, method", [("sft.jsonl", "sft"), ("kto.jsonl", "kto")])
+def test_an_audit_says_what_rows_that_are_no_pairs_are_for(name, method, place, monkeypatch):
+    monkeypatch.chdir(place)
+    said = [{"prompt": f"p {i}?", "completion": "a b", "label": i % 2 == 0} for i in range(4)]
+    write_rows(place / "kto.jsonl", said)
+    done = CliRunner().invoke(app, ["audit", name])
+    assert f"accord train {name} --method {method}" in done.stdout, done.output
 
 
 def test_there_are_forty():

@@ -324,7 +324,8 @@ def test_parquet_types_that_json_has_not(tmp_path):
 
 def test_names_that_are_no_files(tmp_path):
     with pytest.raises(
-        DataError, match="no such file or folder. If it is a dataset's name on a hub, download it"
+        DataError,
+        match="If it is a data set's name on a hub, say so: hub:trl-lib/ultrafeedback_binarized",
     ):
         rows_of("trl-lib/ultrafeedback_binarized")
     with pytest.raises(DataError, match=r"no such file or folder\.$"):

@@ -91,6 +91,11 @@ def test_the_parser_agrees_with_pythons_own_or_refuses(text):
         assert found.value == json.loads(json.dumps(ast.literal_eval(text.strip())))
 
 
+def test_parentheses_without_a_comma_are_no_tuple():
+    assert literal("({'a': (1)},)").value == [{"a": 1}]
+    assert literal("({'a': 1})").value == {"a": 1} and literal("(1, 2)").value == [1, 2]
+
+
 UNREADABLE = [
     "[{'role': 'user', 'content': 'hi'}\n {'role': 'assistant', 'content': 'b'}]",  # numpy
     "[{'role': 'user', 'content': 'hi'}, {'role': 'assistant', 'conte",  # cut

@@ -375,7 +375,7 @@ def test_every_command_and_option_is_listed():
     assert (
         "| `--set KEY=VALUE …` |" in page
         and "accord report [RUNS…] [OPTIONS]" in page
-        and "| `--model VALUE` | smollm2 (embedded), or a folder. | smollm2 |" in page
+        and "| `--model VALUE` | smollm2 (embedded), a folder, or hub:org/name. | smollm2 |" in page
         and "For example:" in page
         and "| `--share VALUE` | Share of the rows to hold out. | `0.1` |" in page
     )

@@ -43,7 +43,7 @@ def test_names_that_are_no_folder():
     ):
         load("nowhere")
     with pytest.raises(
-        UsageError, match="no such folder. If this is a hub name, say so: --allow hub"
+        UsageError, match="If this is a hub name, say so: hub:some-org/some-model, or --allow hub"
     ):
         load("some-org/some-model")  # nothing goes to the network unasked
 

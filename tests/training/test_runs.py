@@ -409,7 +409,10 @@ def test_output_is_not_touched_when_it_exists(tiny_folder, pairs_file, tmp_path)
     folder = tmp_path / "run"
     with pytest.raises(accord.types.UsageError, match="no such model folder"):
         run(tmp_path / "no-model", pairs_file, folder)
-    assert "no such model folder" in (folder / "refused.txt").read_text()
+    assert not folder.exists(), "a slip of the pen leaves nothing behind"
+    with pytest.raises(accord.types.AccordError):  # a path that does not exist
+        run(tiny_folder, pairs_file, folder, set={"model.forward": "none"})
+    assert (folder / "refused.txt").is_file()
     run(tiny_folder, pairs_file, folder, steps=1)
     assert not (folder / "refused.txt").exists()
     with pytest.raises(accord.types.UsageError, match="exists already"):

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import torch
 
+from accord.data.read import Stream
+from accord.data.store import encode as stored
 from accord.data.templates import Template
 from accord.forward import logps
 from accord.forward.layout import pack
 from accord.forward.rows import as_rows
-from accord.training.setup import rows
 from accord.types import PairLogps
 from accord.verify import preflight
 from benchmarks.silentbench.fault import Fault
@@ -91,7 +92,7 @@ def neighbours(world: World, chosen) -> None:
 
 def answers_rotated(world: World) -> None:
     """Every prompt gets the answers of the row after it."""
-    right = rows.encode
+    right = stored.encode
 
     def rotated(examples, template, limits, progress):
         moved = [
@@ -102,21 +103,18 @@ def answers_rotated(world: World) -> None:
         encoding.examples = examples
         return encoding
 
-    world.patch(rows, "encode", rotated)
+    world.patch(stored, "encode", rotated)
 
 
 def sides_read_wrong(world: World) -> None:
     """The reader takes `rejected` for `chosen`."""
-    right = rows.read
+    right = Stream.__iter__
 
-    def reading(*given, **options):
-        dataset = right(*given, **options)
-        return replace(
-            dataset,
-            examples=[replace(e, chosen=e.rejected, rejected=e.chosen) for e in dataset.examples],
-        )
+    def reading(stream):
+        for example in right(stream):
+            yield replace(example, chosen=example.rejected, rejected=example.chosen)
 
-    world.patch(rows, "read", reading)
+    world.patch(Stream, "__iter__", reading)
 
 
 FAULTS = (

@@ -218,6 +218,7 @@ def export(
     checkpoint: str = "latest",
     dtype: str | None = None,
     harness: str | None = None,
+    push: str | None = None,
 ) -> FilePath:
     """Write a run's model as a folder that transformers, PEFT and vLLM load.
 
@@ -229,21 +230,24 @@ def export(
       dtype: what `merge` rounds to, "float32" or "bfloat16"; default: the run's own, or float32
         where that would change more than 5 % of what the adapter does.
       harness: "lm-eval" or "inspect-ai": refuse an export that it could not load.
+      push: "hub:org/name": send it to a hub too, with its card. The token is in the environment
+        variable HF_TOKEN alone.
 
     Returns:
       The folder, read back from disk and compared.
     """
-    done, _ = export_for(
+    made = export_for(
         fspath(run),
         path_or_none(output),
         merge=merge,
         which=checkpoint,
         dtype=dtype,
         harness=harness,
+        push=push,
     )
-    for note in done.notes:
+    for note in made.done.notes:
         warn(note)
-    return done.folder
+    return made.done.folder
 
 
 @public

@@ -72,15 +72,16 @@ def train(
 
     Args:
       recipe: a YAML file, or a mapping of the same shape; every other argument wins over it.
-      model: "smollm2" (default), a folder in save_pretrained layout, a hub name (with
-        allow="hub"), or a loaded model of transformers together with `tokenizer`. A loaded model is
-        saved into the run's folder (its size on disk) and trained from there: your object keeps
-        its weights and settings, and the trained weights are in `result.saved`. With adapters or
-        quantised weights it is refused.
+      model: "smollm2" (default), a folder in save_pretrained layout, a hub name
+        ("hub:org/name@revision"), or a loaded model of transformers together with `tokenizer`. A
+        loaded model is saved into the run's folder (its size on disk) and trained from there: your
+        object keeps its weights and settings, and the trained weights are in `result.saved`. With
+        adapters or quantised weights it is refused.
       tokenizer: the tokenizer of a loaded model.
-      data: the preferences: a file or folder of any format, a list of dicts, a DataFrame of pandas,
-        or a Dataset of datasets. Rows in memory are saved as data/train.jsonl in the run's folder
-        and read from there. Several files: [{"path": "a.jsonl", "weight": 2}, {"path": "b.jsonl"}].
+      data: the preferences: a file or folder of any format, a hub name
+        ("hub:org/name@revision#split"), a list of dicts, a DataFrame of pandas, or a Dataset of
+        datasets. Rows in memory are saved as data/train.jsonl in the run's folder and read from
+        there. Several files: [{"path": "a.jsonl", "weight": 2}, {"path": "b.jsonl"}].
       held_out: rows to evaluate on, never trained on; as `data`, and several files without weights.
         Without them nothing tells whether it worked.
       hold_out: share of the rows to cut off by prompt and evaluate on, in place of `held_out`.

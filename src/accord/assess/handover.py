@@ -13,11 +13,23 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
+from accord.assess.pushing import push_export, require_pushable
 from accord.runs.export import Exported, export_run
 from accord.runs.folder import RunFolder
 from accord.types import UsageError
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """An exported model, and where it can be used."""
+
+    done: Exported
+    evaluate: str | None  # the command by which a harness measures it
+    pushed: str | None  # its name on a hub, with the commit
+
 
 HARNESSES = ("lm-eval", "inspect-ai")
 
@@ -30,16 +42,20 @@ def export_for(
     which: str,
     dtype: str | None,
     harness: str | None = None,
-) -> tuple[Exported, str | None]:
-    """Export a run; return what was written, and the command that a harness evaluates it with.
+    push: str | None = None,
+) -> HandedOver:
+    """Export a run, and send it to a hub where one is named.
 
     Raises:
-      AccordError: as `runs.export.export_run` and `check`.
+      AccordError: as `runs.export.export_run`, `check` and `pushing`.
     """
     adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
     check(harness, output, merge=merge, adapters=adapters)
+    name = None if push is None else require_pushable(run, push, merge=merge)
     done = export_run(run, output, merge=merge, which=which, dtype=dtype)
-    return done, None if harness is None else command(harness, done.folder)
+    evaluate = None if harness is None else command(harness, done.folder)
+    pushed = None if name is None else push_export(run, name, done, merge=merge)
+    return HandedOver(done, evaluate, pushed)
 
 
 def check(harness: str | None, output: str | None, *, merge: bool, adapters: bool) -> None:

@@ -21,9 +21,11 @@ from accord.assess.bound import (
 from accord.assess.soundness import Soundness, soundness
 from accord.config.schema import Config, make_config
 from accord.data.templates import Template, template_of
+from accord.environment.hub.names import is_hub
 from accord.errors import first_line
 from accord.models import provenance
 from accord.models.base import base_named_by, require_same_base
+from accord.models.hub import local_folder, pinned_model
 from accord.models.language import TRAINED, LanguageModel
 from accord.models.load import load
 from accord.models.lora import forget_reference_adapter, load_adapter
@@ -77,14 +79,15 @@ def open_model(
     """Open the weights that `name` stands for.
 
     Args:
-      name: a run's folder, a model's, an adapter's, or "smollm2".
+      name: a run's folder, a model's, an adapter's, "smollm2", or a hub name.
       dtype, template: instead of a run's own settings, or of "auto".
       checkpoint: "best" or "latest" of a run, instead of its final weights.
 
     Raises:
       UsageError, CheckpointError, Refused: nothing usable there.
     """
-    path = Path(name).expanduser()
+    name = pinned_model(name)
+    path = local_folder(name)
     if checkpoint not in (None, "best", "latest"):
         raise UsageError(f"--checkpoint {checkpoint}: expected latest or best.")
     if (path / "config.yaml").is_file():
@@ -93,16 +96,17 @@ def open_model(
         raise UsageError(
             f"--checkpoint {checkpoint} is about a run's folder, and {name} is none. Leave it out."
         )
-    chosen, said = template_of_record(name, template)
+    own = str(path) if is_hub(name) else name
+    chosen, said = template_of_record(own, template)
     # raw text that training was permitted needs no second permission
     allow = ["raw_text"] if template is None and chosen == "raw" else []
     config = make_config({"model": {"name": name}, "data": {"train": "-"}, "allow": allow})
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-        model, weights = _adapter(path, dtype), "an adapter on its base"
+        model, weights = _adapter(path, dtype, hub=is_hub(name)), "an adapter on its base"
         differs = own_tokenizer(model, path)
     else:
         model, weights = load(name, dtype=dtype or "auto"), "the model as it stands"
-        differs = other_than_recorded(model, name)
+        differs = other_than_recorded(model, own)
     made = _template(model, chosen, config)
     sound = soundness(model)
     other = (*differs, *said)
@@ -232,9 +236,9 @@ def _take(model: LanguageModel, folder: Path) -> None:
         )
 
 
-def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
+def _adapter(folder: Path, dtype: str | None, *, hub: bool) -> LanguageModel:
     """Load an adapter on the base that it names. The base alone is its reference."""
-    model = load(base_named_by(folder), dtype=dtype or "auto")
+    model = load(base_named_by(folder, hub=hub), dtype=dtype or "auto")
     load_adapter(model, str(folder))
     forget_reference_adapter(model)
     return model

@@ -422,6 +422,7 @@ def _rows(path: str, naming: Naming = PLAIN) -> Iterator[tuple[int, dict]]:
                     f"{path}:{line}: this line is no JSON object. Make the file again, or take the"
                     " line out."
                 )
+            row = naming.spread(row)
             seen |= row.keys()
             if missing := [found for found in naming.names.values() if found not in row]:
                 require_columns(account, seen, path)

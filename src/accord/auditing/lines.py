@@ -17,6 +17,7 @@ from typing import TextIO
 from accord.auditing.findings import AuditFinding
 from accord.auditing.run import Audit
 from accord.auditing.verdict import Cause
+from accord.environment.wrapping import glue, unglue
 from accord.runs.display import MARKS
 
 WIDEST = 110
@@ -161,11 +162,12 @@ def full_command(command: str, data: str, options: str = "") -> str:
 
 def _wrapped(text: str, width: int, first: str, rest: str | None = None) -> str:
     """Fill a paragraph; what follows its first line stands under the text, or behind `rest`."""
-    return textwrap.fill(
-        text,
+    filled = textwrap.fill(
+        glue(text),
         width,
         initial_indent=first,
         subsequent_indent=rest if rest is not None else " " * len(first),
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return unglue(filled)

@@ -159,6 +159,10 @@ def audit(
     if rows is not None and rows not in ROW_KINDS:
         raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")
     check_options(options)
+    if model is not None:
+        from accord.models.load import require_model
+
+        require_model(model)
     if fix_to is not None:
         check_rows_file(fix_to)
     named = naming or Naming.of(columns, ignore_columns)
@@ -172,6 +176,7 @@ def audit(
             + ("" if found.whole else f" on a sample of {len(found.sample):,} rows")
         )
         findings, probes = _checks(found, True, seed)
+        findings += integrity.use_findings(found)
         if held_out is not None:
             say(f"comparing with {held_out}")
             with locate(held_out) as other:

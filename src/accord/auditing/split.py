@@ -17,7 +17,7 @@ from accord.auditing.scan import Scan, scan_source
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, locate
 from accord.data.ledger import Ledger
-from accord.data.naming import PLAIN, Naming
+from accord.data.naming import PLAIN, Naming, command
 from accord.data.rows import reading_record
 from accord.data.write import write_lines
 from accord.errors import plural, printable, shorten
@@ -149,6 +149,11 @@ def _refuse_one_cluster(scan: Scan, share: float) -> None:
     Raises:
       DataError: the largest cluster holds more than half of the rows.
     """
+    if len(scan) == 1:
+        raise DataError(
+            f"{scan.name}: it has one row that can be used, and none beside it to hold out. Hold"
+            " out rows of another file."
+        )
     _, cluster, sizes = np.unique(scan.groups, return_inverse=True, return_counts=True)
     largest = int(sizes.argmax())
     if sizes[largest] <= limit("one_cluster") * len(scan):
@@ -161,9 +166,14 @@ def _refuse_one_cluster(scan: Scan, share: float) -> None:
         f"{scan.name}: {sizes[largest]:,} of {len(scan):,} rows {copies} ({places}). They stay"
         f" together, and the rest are too few to hold out {share:.0%}: outliers, which say nothing"
         " of the others.\nPut what tells the rows apart into"
-        " the prompt, take the copies out (accord audit DATA --fix OUT --max-per-prompt 8), or hold"
-        " out rows of another file."
+        f" the prompt, take the copies out ({_thinned(scan)}), or hold out rows of another file."
     )
+
+
+def _thinned(scan: Scan) -> str:
+    """Return the command that writes the file with few rows of each prompt."""
+    options = f"{scan.naming.options()} --fix cleaned.jsonl --max-per-prompt 8".lstrip()
+    return command(scan.name, options)
 
 
 def _require_enough(scan: Scan, held: np.ndarray, share: float, option: str) -> None:
@@ -181,8 +191,8 @@ def _require_enough(scan: Scan, held: np.ndarray, share: float, option: str) -> 
         raise DataError(
             f"{scan.name}: only {plural(int(held.sum()), 'row')} can be held out without their last"
             f" turn or their answers being trained on, of {share * len(scan):,.0f} wanted."
-            f" Ask for a smaller {option}, take out rows that repeat others (accord audit DATA"
-            " --fix OUT --max-per-prompt 8), or hold out rows of another file."
+            f" Ask for a smaller {option}, take out rows that repeat others ({_thinned(scan)}), or"
+            " hold out rows of another file."
         )
 
 

@@ -82,7 +82,8 @@ def train(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="smollm2 (embedded), or a folder.", show_default="smollm2")
+        str | None,
+        typer.Option(help="smollm2 (embedded), a folder, or hub:org/name.", show_default="smollm2"),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -206,7 +207,7 @@ def train(
         config = build(
             settings, assignments=set_ or (), options=options, allow=allow or (), **short
         )
-        apply_env_defaults(offline="hub" not in config.allow)
+        apply_env_defaults()
         from accord.runs.display import make_display
         from accord.training.run import dry_run as check
         from accord.training.run import start
@@ -262,6 +263,14 @@ def export(
         str | None,
         typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai."),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="hub:ORG/NAME",
+            help="Send it to a hub too, with its card; the token is in HF_TOKEN alone.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's model for transformers, PEFT and vLLM."""
@@ -270,15 +279,19 @@ def export(
         apply_env_defaults()
         from accord.assess.handover import export_for
 
-        done, evaluate = export_for(
-            run, output, merge=merge, which=checkpoint, dtype=dtype, harness=harness
+        made = export_for(
+            run, output, merge=merge, which=checkpoint, dtype=dtype, harness=harness, push=push
         )
+        done = made.done
         for note in done.notes:
             _say(as_json, f"! {note}")
         _say(as_json, f"{done.folder}: read back from disk, {done.says}")
-        how = {} if evaluate is None else {"evaluate": evaluate}
+        how = {} if made.evaluate is None else {"evaluate": made.evaluate}
         for line in how.values():
             _say(as_json, f"evaluate it there: {line}")
+        if made.pushed is not None:
+            _say(as_json, f"{made.pushed}: sent, and compared with what the hub lists")
+            how["pushed"] = made.pushed
         saved = {"saved": str(done.folder), "read_back": done.says, "notes": [*done.notes]}
         return saved | how
 

@@ -62,6 +62,7 @@ ELSEWHERE = {
     "check": "accord audit pairs.jsonl",
     "continue": "accord resume runs/first",
     "help": "accord --help",
+    "completion": "accord --install-completion",
 }
 
 

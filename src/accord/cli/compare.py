@@ -129,7 +129,7 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
             _require_page(page)
             named = columns_of(columns, ignore_columns)
             base = build(recipe, assignments=set_ or (), allow=allow or (), **named)
-            apply_env_defaults(offline="hub" not in base.allow)
+            apply_env_defaults()
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import compare as carry_out
 
@@ -207,7 +207,7 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
             _require_page(page)
             named = columns_of(columns, ignore_columns)
             base = build(recipe, allow=allow or (), **named)
-            apply_env_defaults(offline="hub" not in base.allow)
+            apply_env_defaults()
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import sweep as carry_out
             from accord.campaign.compare.search import trials_of
@@ -296,7 +296,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
                 allow=allow or (),
                 **columns_of(columns, ignore_columns),
             )
-            apply_env_defaults(offline="hub" not in base.allow)
+            apply_env_defaults()
             _require_page(page)
             from accord.campaign.compare.frontier import Wanted, lines
             from accord.campaign.compare.frontier import frontier as carry_out

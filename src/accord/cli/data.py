@@ -23,7 +23,9 @@ UNFIT = 3  # exit code
 # Options of `accord audit` beside the data.
 ModelToo = Annotated[
     str | None,
-    typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness."),
+    typer.Option(
+        "--model", help="smollm2, a folder or hub:org/name: adds the checks of tokens and hardness."
+    ),
 ]
 HeldOutToo = Annotated[
     str | None, typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")
@@ -259,7 +261,9 @@ def _convert(run: Callable, say: Callable) -> Callable:
 def _advise(run: Callable, say: Callable) -> Callable:
     def advise(
         data: Data,
-        model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
+        model: Annotated[
+            str, typer.Option(help="smollm2 (embedded), a folder, or hub:org/name.")
+        ] = "smollm2",
         held_out: Annotated[
             str | None, typer.Option("--held-out", help="File to evaluate on.")
         ] = None,

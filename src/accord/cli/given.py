@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from accord.environment.hub.names import is_hub
 from accord.environment.nearest import did_you_mean
 from accord.errors import UsageError
 
@@ -46,6 +47,14 @@ def named_files(words: Sequence[str] | None, weights: bool = False) -> str | lis
     return files or None
 
 
+def are_methods(word: str) -> bool:
+    """Tell whether a word is the name of a method, or several with commas between."""
+    from accord.objectives.policy_table import POLICY_OBJECTIVES
+    from accord.objectives.table import OBJECTIVES
+
+    return all(method_name(one) in OBJECTIVES | POLICY_OBJECTIVES for one in word.split(","))
+
+
 def recipe_or_data(word: str | None, data: Data) -> tuple[str | None, Data]:
     """Tell what the word behind `accord train` is: (recipe, data).
 
@@ -57,7 +66,9 @@ def recipe_or_data(word: str | None, data: Data) -> tuple[str | None, Data]:
     from accord.config.shipped import hint
 
     path = Path(word).expanduser()
-    shown = data if isinstance(data, str) else " --data ".join(f["path"] for f in data or ())
+    if is_hub(word):
+        return None, _alone(word, data)
+    shown = _spelled(data)
     if path.suffix in RECIPES or _holds_settings(path):
         return word, data
     if (path / "config.yaml").is_file():
@@ -67,17 +78,32 @@ def recipe_or_data(word: str | None, data: Data) -> tuple[str | None, Data]:
             f"{word}: a model's folder. Name it as the model: accord train --model {word} --data"
             f" {shown or 'FILE'}"
         )
+    if not path.exists() and are_methods(word):
+        raise UsageError(
+            f"{word} is a method, which has an option: accord train --method {method_name(word)}"
+            f" --data {shown or 'FILE'}"
+        )
     if word != "-" and not path.exists() and not any(sign in word for sign in "*?["):
         raise UsageError(
             f"{word}: no such recipe, and no such file of preferences.{did_you_mean(word)}"
             f" {hint(word)}"
         )
+    return None, _alone(word, data)
+
+
+def _spelled(data: Data) -> str:
+    """Spell the values of --data as they were typed."""
+    return data if isinstance(data, str) else " --data ".join(f["path"] for f in data or ())
+
+
+def _alone(word: str, data: Data) -> str:
+    """Return a word that is data; raises UsageError where data is given beside it."""
     if data is not None:
         raise UsageError(
-            f"{word} and --data {shown}: both are data. Leave one of the two out; held-out rows are"
-            f" given with --held-out."
+            f"{word} and --data {_spelled(data)}: both are data. Leave one of the two out; held-out"
+            " rows are given with --held-out."
         )
-    return None, word
+    return word
 
 
 def _holds_settings(path: Path) -> bool:

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -28,6 +29,8 @@ class AccordCommand(TyperCommand):
     """A command that takes underscores for dashes and shows its use in its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args == ["help"] and not ctx.resilient_parsing and not Path("help").exists():
+            raise UsageError(f"{ctx.command_path} help: all its options: {ctx.command_path} --help")
         return super().parse_args(ctx, args if ctx.resilient_parsing else self.understood(args))
 
     def understood(self, args: list[str]) -> list[str]:
@@ -61,7 +64,7 @@ class AccordGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            raise UsageError(no_such_command(args[0], self.list_commands(ctx)))
+            raise UsageError(no_such_command(*args[:2], commands=self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 from accord.cli.command_table import ELSEWHERE, example_of
+from accord.cli.given import are_methods
 from accord.config.renamed import TRL_NAMES
 from accord.environment.nearest import nearest
 
 
-def no_such_command(word: str, commands: list[str]) -> str:
-    """Say what a word that is no command may have meant."""
+def no_such_command(word: str, behind: str = "", *, commands: list[str]) -> str:
+    """Say what a word that is no command may have meant.
+
+    Args:
+      behind: the next word.
+    """
+    if word.lower() == "help" and behind in commands:
+        return f"accord {word} {behind}: its options: accord {behind} --help"
     if typed := ELSEWHERE.get(word.lower()):
         return f"accord {word}: no such command. Here it is: {typed}"
     if close := nearest(word, commands):
@@ -52,6 +60,8 @@ def in_words(error: Any, words: list[str], group: Any) -> str:
 def _no_such_option(name: str, command: Any, group: Any, path: str) -> str:
     asked = name.split("=")[0]
     said = f"{path} {asked}: no such option."
+    if command is group and asked.lower() in ("-v", "--v", "--ver"):
+        return f"{said} Did you mean accord --version?"
     if command is not group and (place := TRL_NAMES.get(asked.lstrip("-").replace("-", "_"))):
         return f"{said} It is TRL's name of a setting of a recipe, which is here {place}."
     if command is not group and command.name == "train" and (known := _method_option(asked)):
@@ -95,10 +105,10 @@ def _wrong_value(error: Any, words: list[str]) -> str:
     name = param.opts[0] if param.param_type_name == "option" else param.name.upper()
     value = _value(words, param)
     given = f"{name} {value}" if value is not None else name
-    return f"{given}: {_expected(error.message, name)}"
+    return f"{given}: {_expected(error.message, name, value or '')}"
 
 
-def _expected(message: str, name: str) -> str:
+def _expected(message: str, name: str, value: str) -> str:
     """Say in plain words what the parser expected; its own words where they are none of these."""
     bound = re.search(r"(greater|less) than or equal to (\S+)", message)
     if bound:
@@ -106,7 +116,9 @@ def _expected(message: str, name: str) -> str:
     if "integer" in message:
         return f"expected a whole number, such as {name} 10."
     if "number" in message or "float" in message:
-        return f"expected a number, such as {name} 0.1."
+        share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+        such = f"{float(share[1]) / 100:g}" if share else "0.1"
+        return f"expected a number, such as {name} {such}."
     return message.rstrip(".") + "."
 
 
@@ -120,6 +132,8 @@ def _value(words: list[str], param: Any) -> str | None:
 
 
 def _extra(extra: str, words: list[str], command: Any, path: str) -> str:
+    if meant := _meant_by(words, command):
+        return f"{path}: {meant}"
     taken = [one for one in command.params if one.param_type_name == "argument"]
     names = " ".join((one.metavar or one.name).upper() for one in taken) or "no argument"
     said = f"{path} takes {names}; {extra} is one too many."
@@ -133,8 +147,55 @@ def _extra(extra: str, words: list[str], command: Any, path: str) -> str:
     return f"{said}\nSuch as: {example}" if example else said
 
 
+def _meant_by(words: list[str], command: Any) -> str:
+    """Say what words without an option may have meant: a pattern that the shell has read, methods,
+    or a model; empty where they are none of these.
+    """
+    options = _options(command)
+    known = {word for word in words[1:] if Path(word).exists()}
+    files = [word for word in words[1:] if Path(word).is_file()]
+    if len(files) > 2:
+        pattern = shlex.quote(_pattern(files))
+        return (
+            f"{len(files)} files, and it takes one name. Several that are one data set are a"
+            f" pattern in quotes, which the shell leaves alone: {' '.join(['accord', words[0]])}"
+            f" {pattern}"
+        )
+    for word in words[1:]:
+        if word in known or word.startswith("-") or not are_methods(word):
+            continue
+        flag = next((one for one in ("--methods", "--method") if one in options), None)
+        if flag is not None and flag not in words:
+            return f"{word} is a method, which has an option: " + shlex.join(
+                ["accord", *(one for one in words if one != word), flag, word]
+            )
+    for word in known:
+        if (
+            "--model" in options
+            and (Path(word) / "config.json").is_file()
+            and "--model" not in words
+        ):
+            return f"{word} is a model, which has an option: " + shlex.join(
+                ["accord", *(one for one in words if one != word), "--model", word]
+            )
+    return ""
+
+
+def _pattern(files: list[str]) -> str:
+    """Return a pattern that stands for these files, as the shell was given one."""
+    begin = _begin_alike(files)
+    return f"{begin}*{_begin_alike([file[len(begin) :][::-1] for file in files])[::-1]}"
+
+
+def _begin_alike(words: list[str]) -> str:
+    """Return the longest beginning that all words have."""
+    # not strict: up to the end of the shortest
+    alike = itertools.takewhile(lambda those: len(set(those)) == 1, zip(*words, strict=False))
+    return "".join(those[0] for those in alike)
+
+
 def _options(command: Any) -> list[str]:
-    return [
+    return ["--help"] + [
         name
         for param in command.params
         if param.param_type_name == "option" and not getattr(param, "hidden", False)

@@ -16,7 +16,7 @@ PROMPTS = "Any file that training reads, rows with a prompt alone, or a .txt wit
 # What --reward, --judge and --scorer take.
 REWARDS = (
     "NAME or NAME=WEIGHT: final_answer, constraints, format, length, too_long, vader,"
-    " module:function, a reward model's folder, or http://…/v1#MODEL."
+    " module:function, a reward model's folder or hub name, or http://…/v1#MODEL."
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
@@ -49,7 +49,8 @@ Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2."
+        metavar="RUN|MODEL",
+        help="A run's folder, a model's, an adapter's, smollm2, or hub:org/name.",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]

@@ -74,7 +74,7 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
 
             named = columns_of(columns, ignore_columns)
             base = build(recipe, assignments=set_ or (), allow=allow or (), **named)
-            apply_env_defaults(offline="hub" not in base.allow)
+            apply_env_defaults()
             from accord.campaign.rlhf.rounds import Terms
             from accord.campaign.rlhf.rounds import iterate as carry_out
             from accord.pages.rlhf_lines import rounds_lines
@@ -137,7 +137,7 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
             told = [f"data.{name}={json.dumps(v)}" for name, v in named.items() if v is not None]
             changes = [*told, *(set_ or ())]
             read = Recipe.read(recipe, changes, allow or (), skip_sft=skip_sft, gold=gold)
-            apply_env_defaults(offline="hub" not in read.allow)
+            apply_env_defaults()
             from accord.campaign.rlhf.pipeline import Terms
             from accord.campaign.rlhf.pipeline import rlhf as carry_out
             from accord.pages.rlhf_lines import rlhf_lines

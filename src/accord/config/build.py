@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from accord.config.recipe_paths import resolve_paths
+from accord.config.recipe_paths import name_hubs, resolve_paths
 from accord.config.schema import Config, load_recipe, make_config, parse_assignment
 from accord.config.secrets import refuse_secrets
 from accord.errors import UsageError
@@ -39,6 +40,7 @@ SHORT = {
 }
 
 
+OPTION = re.compile(r"--[a-z-]+")
 # names of SHORT that are no flags of `accord train`
 PYTHON_ONLY = frozenset({"lora", "dtype", "max_tokens", "template", "reference"})
 
@@ -89,7 +91,10 @@ def build(
             if short.get(name) is not None:
                 raw["train"].pop(other, None)
     raw["allow"] = [*_names(raw.get("allow")), *_names(allow)]
-    config = make_config(raw)
+    if "hub" in raw["allow"]:
+        name_hubs(raw)
+    typed = {".".join(one.path): one.said for one in later if OPTION.fullmatch(one.said)}
+    config = make_config(raw, typed)
     refuse_secrets(config)
     return config
 

@@ -22,8 +22,9 @@ from accord.errors import UsageError, plural
 
 class DataConfig(Section):
     train: str
-    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, or -
-    for standard input. A list mixes files: [{path: a.jsonl, weight: 2}, {path: b.jsonl}]."""
+    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, -
+    for standard input, or hub:org/name@revision#split, of which a run records the commit. A list
+    mixes files: [{path: a.jsonl, weight: 2}, {path: b.jsonl}]."""
     held_out: str | None = None
     """File to evaluate on, or a list of files. Never trained on."""
     train_files: tuple[MixedFile, ...] = Field((), exclude=True)
@@ -99,7 +100,10 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _one_held_out(self):
         if self.hold_out is not None and self.held_out is not None:
-            raise ValueError("--held-out and --hold-out both say what to evaluate on; give one")
+            raise ValueError(
+                f"--held-out {self.held_out} and --hold-out {self.hold_out:g} both say what to"
+                " evaluate on; give one"
+            )
         return self
 
     @field_validator("chat_template_kwargs")

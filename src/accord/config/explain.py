@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from accord.config.renamed import RENAMED, TRL_NAMES
@@ -20,8 +22,34 @@ SHOWN = 100  # characters of a value in a message
 WRITTEN_UNDER: dict[str | int, str] = {"train_files": "train", "held_out_files": "held_out"}
 
 
-def explain(problem: ErrorDetails, schema: Any) -> str:
-    """Say in one line what is wrong with a field of a config of this schema."""
+# what a field must be, by pydantic's name of the problem; {} takes the problem's context
+EXPECTED = {
+    "greater_than_equal": "expected {ge} or more",
+    "greater_than": "expected more than {gt}",
+    "less_than_equal": "expected {le} or less",
+    "less_than": "expected less than {lt}",
+    "literal_error": "expected {expected}",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "finite_number": "expected a finite number",
+    "string_type": "expected text",
+    "list_type": "expected a list, such as [a,b]",
+    "tuple_type": "expected a list, such as [a,b]",
+    "dict_type": "expected a mapping, such as {{a: 1}}",
+}
+
+
+def explain(problem: ErrorDetails, schema: Any, typed: Mapping[str, str] | None = None) -> str:
+    """Say in one line what is wrong with a field of a config of this schema.
+
+    Args:
+      typed: path of a field -> the option that it was given by.
+    """
     where = ".".join(
         WRITTEN_UNDER.get(part, str(part))
         for part in problem["loc"]
@@ -33,19 +61,50 @@ def explain(problem: ErrorDetails, schema: Any) -> str:
     if problem["type"] == "missing":
         hint = " (--data FILE)" if where in ("data", "data.train") else ""
         return f"{where}: missing{hint}."
-    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    message = _expected(problem) + _as_share(problem, schema) + _nearest_choice(problem)
     if problem["type"] in SECTION_TYPES:
         message = _section_example(problem["loc"], problem["input"], schema)
     if problem["type"] == "string_pattern_mismatch" and (
         meaning := _meaning(problem["loc"], schema)
     ):
         message = f"expected {meaning.rstrip('.')}"
-    if not where:
-        return f"{message}."
+    value = problem["input"]
+    if (option := (typed or {}).get(where)) and isinstance(value, (str, int, float)):
+        word = f"{value:g}" if isinstance(value, float) else shlex.quote(str(value)[:SHOWN])
+        return f"{option} {word}: {message}."
+    if not where or (problem["type"] == "value_error" and where == "data"):
+        return f"{message}."  # it names the fields itself
     # of a section as a whole the message names the fields
     whole = problem["type"] == "value_error" and isinstance(problem["input"], dict)
     got = "" if whole else f"; got {shorten(repr(problem['input']), SHOWN)}"
     return f"{where}: {message}{got}."
+
+
+def _expected(problem: ErrorDetails) -> str:
+    """Say what was expected, in words that are no parser's."""
+    said = EXPECTED.get(problem["type"])
+    if said is None:
+        return problem["msg"].removeprefix("Value error, ").rstrip(".")
+    context = problem.get("ctx", {})
+    words = said.format(**{k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()})
+    return words.replace("'", "") if problem["type"] == "literal_error" else words
+
+
+def _as_share(problem: ErrorDetails, schema: Any) -> str:
+    """Write a number of per cent as the share that a field takes."""
+    value = problem["input"]
+    if not problem["type"].startswith("less_than") or not isinstance(value, (int, float)):
+        return ""
+    if not 1 < value <= 100 or "share" not in (_meaning(problem["loc"], schema) or "").lower():
+        return ""
+    return f": {value:g} % is {value / 100:g}"
+
+
+def _nearest_choice(problem: ErrorDetails) -> str:
+    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+        return ""
+    close = nearest(problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+    return f"; did you mean {close}" if close else ""
 
 
 def _section_example(location: tuple, given: object, schema: Any) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accord.environment.hub.names import PREFIX, is_hub, may_be_repo
 from accord.errors import UsageError
 
 # Fields that hold a path, with the words that are none. NAME: a name of something, or a folder.
@@ -33,6 +34,16 @@ FIELDS: dict[str, tuple[str, ...] | None] = {
     "rollouts.reward_options": NAME,  # by a reward's name
     "rollouts.gold_options": NAME,
 }
+# Fields in which org/name may be a hub's, where the permission says so; a file's suffix is none.
+HUB_FIELDS = (
+    "model.name",
+    "model.adapter",
+    "data.train",
+    "data.held_out",
+    "data.sft",
+    "data.prompts",
+)
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".txt")
 EMBEDDED = "smollm2"  # always the embedded model, whatever folder has its name
 WORDS = {EMBEDDED, *(word for words in FIELDS.values() for word in words or ())}
 
@@ -53,14 +64,14 @@ def resolve_paths(
     """
     if Path(recipe).expanduser().resolve().parent == Path.cwd():
         return
-    _change(raw, parts, given, partial(_opened, recipe=recipe))
+    change_names(raw, partial(_opened, recipe=recipe), parts=parts, given=given)
 
 
 def rebase_paths(raw: dict, recipe: str) -> None:
     """Write the paths of a mapping, which are of the working directory, as the file `recipe` is to
     name them. What does not exist stays as it is: it may be a name.
     """
-    _change(raw, (), (), lambda value, field, where: rebased(value, recipe))
+    change_names(raw, lambda value, field, where: rebased(value, recipe))
 
 
 def rebased(value: str, recipe: str) -> str:
@@ -70,8 +81,26 @@ def rebased(value: str, recipe: str) -> str:
     return Path(os.path.relpath(value, Path(recipe).expanduser().parent)).as_posix()
 
 
-def _change(raw: dict, parts: Sequence[str], given: Collection[str], change: Callable) -> None:
-    """Put `change(value, field=, where=)` in place of every path that is not given."""
+def name_hubs(raw: dict, *, parts: Sequence[str] = ()) -> None:
+    """Write `hub:` before every name of a model or data set that is org/name and no path here: the
+    permission `hub` says that such a name is a hub's.
+
+    Args:
+      raw, parts: as in `resolve_paths`.
+    """
+
+    def named(value: str, field: str, where: str) -> str:
+        plain = field in HUB_FIELDS and may_be_repo(value) and not _exists(value)
+        suffix = Path(value).suffix in DATA_SUFFIXES and field.startswith("data.")
+        return PREFIX + value if plain and not suffix else value
+
+    change_names(raw, named, parts=parts)
+
+
+def change_names(
+    raw: dict, change: Callable[..., str], *, parts: Sequence[str] = (), given: Collection[str] = ()
+) -> None:
+    """Put `change(value, field=, where=)` in place of every path and name that is not given."""
     for part in ("", *parts):
         own = raw.get(part) if part else raw
         for field in FIELDS:
@@ -133,7 +162,7 @@ def _opened(value: str, *, field: str, where: str, recipe: str) -> str:
 
 def _is_elsewhere(value: str) -> bool:
     """Tell a path that means the same in every directory, or an address."""
-    return not value or "://" in value or Path(value).expanduser().is_absolute()
+    return not value or "://" in value or is_hub(value) or Path(value).expanduser().is_absolute()
 
 
 def _exists(path: str) -> bool:

@@ -10,6 +10,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,7 @@ DEFAULT_OBJECTIVE = "dpo"
 PARTS = "split"  # folder in a run's folder: the two parts that data.hold_out makes
 
 PERMISSIONS = {
-    "hub": "load a model from a hub name (goes to the network)",
+    "hub": "take org/name, where no such folder is here, for a hub name (goes to the network)",
     "raw_text": "train a chat model on raw text, without its chat template",
     "tiny_beta": "a beta under 0.005",
     "unusual_settings": "a setting that leaves nothing to learn: rate, clip, decay, alpha, beta",
@@ -62,7 +63,8 @@ class LoraConfig(Section):
 
 class ModelConfig(Section):
     name: str = "smollm2"
-    """smollm2 (the embedded model) or a folder in save_pretrained layout."""
+    """smollm2 (the embedded model), a folder in save_pretrained layout, or hub:org/name@revision. A
+    run records the commit."""
     adapter: str | None = None
     """A LoRA adapter to continue from. Its frozen copy becomes the reference, not the base."""
     lora: LoraConfig | None = LoraConfig()
@@ -136,7 +138,10 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _one_length(self):
         if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs both given; give one")
+            raise ValueError(
+                f"--steps {self.steps} and --epochs {self.epochs:g} both say how long to train;"
+                " give one"
+            )
         return self
 
 
@@ -361,6 +366,11 @@ def parse_assignment(assignment: str, flag: str = "--set") -> tuple[list[str], A
             f"{flag} {assignment}: expected KEY=VALUE without a blank, such as {flag}"
             f" {key.strip() or 'objective.beta'}=0.2"
         )
+    if not text.strip():
+        raise UsageError(
+            f"{flag} {assignment}: no value stands behind the =. For none of it:"
+            f" {flag} {key.strip()}=null"
+        )
     try:
         return key.strip().split("."), read_yaml(text)
     except TwiceError as error:
@@ -372,8 +382,11 @@ def parse_assignment(assignment: str, flag: str = "--set") -> tuple[list[str], A
         ) from error
 
 
-def make_config(raw: dict) -> Config:
+def make_config(raw: dict, typed: Mapping[str, str] | None = None) -> Config:
     """Validate a mapping.
+
+    Args:
+      typed: path of a field -> the option that it was given by, by which a problem names it.
 
     Raises:
       UsageError: every problem, one per line, with the nearest right key for an unknown one.
@@ -381,7 +394,7 @@ def make_config(raw: dict) -> Config:
     try:
         return Config.model_validate(_numbers(raw))
     except ValidationError as error:
-        said = "\n".join(explain(problem, Config) for problem in error.errors())
+        said = "\n".join(explain(problem, Config, typed) for problem in error.errors())
         raise UsageError(said) from error
 
 

@@ -1,8 +1,8 @@
 """Containers of rows: text and tables, packed or in archives, files, folders, patterns, or "-".
 
 The first bytes of a file decide what it is; a suffix only settles what they leave open. `KINDS`
-lists what is read. Nothing is ever fetched: a name that is no file is an error, since a hub name
-must be asked for.
+lists what is read. A name of a hub is fetched where `hub:` asks for it (`hub.py`); any other name
+that is no file is an error.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from accord.data.folders import Parts, parts_of
+from accord.data.hub import fetch_data
 from accord.data.json_rows import Numbered
+from accord.data.shards import container_of
 from accord.data.streams import MAX_ROW_BYTES, file_bytes, rows_of
 from accord.environment.digests import file_digest
+from accord.environment.hub.names import PREFIX, is_hub, may_be_repo
 from accord.environment.nearest import did_you_mean
 from accord.errors import AccordWarning
 from accord.types import DataError, FileLine
@@ -72,6 +75,7 @@ class Source:
     path: Path
     # what a person must know of how the rows were read, in order; filled as they are
     notes: dict[str, None] = field(default_factory=dict, compare=False)
+    parts: Parts | None = field(default=None, compare=False)  # its files, where they are known
 
     def digest(self) -> str:
         """Return the sha256 of the file's bytes; of several files, of their names and bytes in
@@ -114,7 +118,7 @@ class Source:
             raise DataError(f"{self.name}: cannot be read: {error}.") from error
 
     def _parts(self) -> Parts:
-        return parts_of(self.path)
+        return self.parts or parts_of(self.path)
 
     def _many(self, parts: Parts, limit: int) -> Iterator[Numbered]:
         """Yield the rows of several files, numbered through."""
@@ -141,18 +145,23 @@ def _placed(line: int, file: str, before: int) -> FileLine:
 
 
 def require_there(name: str) -> None:
-    """Check that a path leads to a file, a folder or a pattern's matches, without reading any.
+    """Check that a path leads to a file, a folder or a pattern's matches, without reading any. What
+    a name of a hub stands for is fetched.
 
     Raises:
       DataError: it does not.
     """
-    if name != "-" and not is_there(name):
+    if is_hub(name):
+        fetch_data(name)
+    elif name != "-" and not is_there(name):
         _kind(name)
 
 
 def is_there(name: str) -> bool:
-    """Tell whether a path names a file or a folder, or a pattern matches one."""
-    if name in _copies:
+    """Tell whether a path names a file or a folder, or a pattern matches one. A name of a hub
+    counts as there: its faults come to light when it is read.
+    """
+    if name in _copies or is_hub(name):
         return True
     path = os.path.expanduser(name)
     found = glob.iglob(path, recursive=True) if glob.has_magic(path) else iter(())
@@ -187,6 +196,11 @@ def locate(path: str | Path) -> Iterator[Source]:
     if name in _copies:
         yield Source(name, _copies[name])
         return
+    if is_hub(name):
+        found = fetch_data(name)
+        files = found.parts.files
+        yield Source(found.name, files[0] if len(files) == 1 else found.folder, parts=found.parts)
+        return
     if name == "-":
         with _copied(sys.stdin.buffer) as copy:
             yield Source("standard input", copy)
@@ -210,9 +224,11 @@ def _kind(name: str) -> int:
         return os.stat(name).st_mode
     # ValueError: a NUL in the name
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        hub = name.count("/") == 1 and not name.startswith((".", "/"))
+        # a suffix of data is a file's: no data set is called so
+        hub = may_be_repo(name) and not container_of(name)
         hint = (
-            " If it is a dataset's name on a hub, download it first: nothing is fetched unasked."
+            f" If it is a data set's name on a hub, say so: {PREFIX}{name}, or --allow hub where"
+            " the command has it (it goes to the network)."
             if hub
             else ""
         )

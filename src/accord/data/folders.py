@@ -157,7 +157,7 @@ def _folder(folder: Path) -> Parts:
     if (folder / "state.json").is_file():
         return _saved(folder)
     names = _walk(folder)
-    card = _card(folder)
+    card = card_of(folder)
     chosen, notes = _configured(folder, names, card)
     _, other = data_files(names)
     if chosen is None:
@@ -172,7 +172,7 @@ def _folder(folder: Path) -> Parts:
         [folder / name for name in chosen],
         chosen,
         [*notes, *_account(chosen, other)],
-        features=_card_features(card),
+        features=card_features(card),
     )
 
 
@@ -194,7 +194,7 @@ def _walk(folder: Path) -> list[str]:
 # ---------------------------------------------------------------- a data set's card
 
 
-def _card(folder: Path) -> Mapping[str, Any]:
+def card_of(folder: Path) -> Mapping[str, Any]:
     """Read the head of README.md, which a hub reads too."""
     file = folder / "README.md"
     try:
@@ -223,12 +223,12 @@ def _configured(
     Raises:
       DataError: it lists several splits or configurations, or no file that is there.
     """
-    listed = list(_listed(card))
+    listed = list(listed_splits(card))
     if not listed:
         return None, []
     found = []
     for config, split, patterns in listed:
-        files = [name for name in names if any(_fits(name, pattern) for pattern in patterns)]
+        files = [name for name in names if any(fits_pattern(name, pattern) for pattern in patterns)]
         if files:
             found.append((f"{config}/{split}", patterns, sorted(set(files), key=natural)))
     if not found:
@@ -252,7 +252,7 @@ def _configured(
     return kept, [f"README.md names these files as {label}"]
 
 
-def _listed(card: Mapping[str, Any]):
+def listed_splits(card: Mapping[str, Any]):
     """Yield (configuration, split, patterns) of a card."""
     configs = card.get("configs")
     for config in configs if isinstance(configs, list) else []:
@@ -269,14 +269,14 @@ def _listed(card: Mapping[str, Any]):
                 yield name, str(split), paths
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits_pattern(name: str, pattern: str) -> bool:
     """Match as the hub does: ** crosses folders, * does not."""
     rule = re.escape(pattern.removeprefix("./")).replace(r"\*\*/", "(?:[^/]+/)*")
     rule = rule.replace(r"\*\*", ".*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
     return re.fullmatch(rule, name) is not None
 
 
-def _card_features(card: Mapping[str, Any]) -> dict[str, Any]:
+def card_features(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns that a card says are class labels, as `datasets` describes them."""
     info = card.get("dataset_info")
     if isinstance(info, list) and len(info) == 1:

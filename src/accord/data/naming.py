@@ -42,10 +42,20 @@ class Naming:
 
     def apply(self, columns: dict) -> dict:
         """Return the row as a format shall see it."""
+        columns = self.spread(columns)
         if self.ignored:
             columns = self._without_ignored(columns)
         names = self.applied(columns)
         return rename_columns(columns, names) if names else columns
+
+    def spread(self, columns: dict) -> dict:
+        """Return the row with each object that a dotted name points into laid out as columns of
+        their own, so that every part of it is accounted for: outputs.win and outputs.lose.
+        """
+        for name in (*self.names.values(), *self.ignored):
+            if "." in name and name not in columns:
+                columns = spread_column(columns, name)
+        return columns
 
     def applied(self, columns: dict) -> Mapping[str, str]:
         """Return the names that apply to a row."""
@@ -73,10 +83,19 @@ class Naming:
         """Return the file's own name of a column that was read under another."""
         return self.names.get(name, name)
 
-    def options(self, names: Mapping[str, str] | None = None, ignored: tuple[str, ...] = ()) -> str:
-        """Write the options of a command line, with further names and ignored columns."""
+    def options(
+        self,
+        names: Mapping[str, str] | None = None,
+        ignored: tuple[str, ...] = (),
+        alone: bool = False,
+    ) -> str:
+        """Write the options of a command line, with further names and ignored columns.
+
+        Args:
+          alone: the further names stand in place of the naming's own.
+        """
         further = names or {}
-        own = {} if self.lenient else self.names
+        own = {} if self.lenient or alone else self.names
         columns = {n: c for n, c in own.items() if c not in further.values()} | {**further}
         gone = (*self.ignored, *(name for name in ignored if name not in self.ignored))
         out = [f"--columns {shlex.quote(spell_columns(columns))}"] if columns else []
@@ -101,6 +120,27 @@ def rename_columns(columns: dict, names: Mapping[str, str]) -> dict:
     """
     given = {expected: columns[found] for expected, found in names.items() if found in columns}
     return {name: value for name, value in columns.items() if name not in names.values()} | given
+
+
+def spread_column(columns: dict, path: str) -> dict:
+    """Lay out the objects on the way to a dotted name as columns, in their place. The row stays as
+    it is where no object is there, or a part would get the name of another column.
+    """
+    while path not in columns:
+        parts = path.split(".")
+        above = (".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+        name = next((one for one in above if isinstance(columns.get(one), dict)), None)
+        if name is None:
+            return columns
+        inner = {f"{name}.{key}": value for key, value in columns[name].items()}
+        if inner.keys() & columns.keys() or not inner:
+            return columns
+        columns = {
+            key: each
+            for one, value in columns.items()
+            for key, each in (inner if one == name else {one: value}).items()
+        }
+    return columns
 
 
 def _without_keys(value: object, keys: list[str], depth: int) -> object:

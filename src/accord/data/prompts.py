@@ -82,6 +82,7 @@ def read_prompts(path: str, naming: Naming = PLAIN) -> Questions:
                 if isinstance(value, tuple):
                     asked = Asked(value, "plain text")
                 else:
+                    value = naming.spread(value) if isinstance(value, dict) else value
                     asked = _asked(value, origin, naming)
                     seen |= value.keys() | naming.keys_in(value)
                     account.add(value, asked.row, asked.examples, line, asked.names)

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
 from accord.data.formats import FORMATS, Format, Pairing, as_kind, named, recognise
-from accord.data.formats.guesses import candidates, guess, guess_label, readable, suggest
+from accord.data.formats.guesses import guess, guess_label, readable
 from accord.data.formats.parts import Row
 from accord.data.formats.ranked import ANSWERS
-from accord.data.formats.structured import PROMPTS
 from accord.data.formats.whole_file import Conventions
+from accord.data.hints import hint
 from accord.data.json_rows import Numbered, kind_of
 from accord.data.ledger import Ledger, RowError
 from accord.data.metadata import Metadata, classify
-from accord.data.naming import PLAIN, Naming, command, rename_columns
+from accord.data.naming import PLAIN, Naming, rename_columns
 from accord.data.refusals import refusal
 from accord.data.unread import ColumnAccount
 from accord.types import ROW_KINDS, DataError, Example, Origin, UsageError
@@ -61,11 +61,10 @@ class Dataset:
 USELESS = 100_000
 # reasons for which the columns' names may be at fault
 MISNAMED = frozenset({"unknown format", "ambiguous prompt", "not a comparison"})
-# Columns of the record of a request to an API, as OpenAI's and its like write them.
-API_LOG = frozenset({"choices", "request", "response_body"})
 GUESSED = "columns guessed by their names"  # the note on such rows begins with it
 RANKED = "ranked"  # the format whose rows hold lists
-KNOWN_SETS = 256  # sets of columns whose suggestion is remembered
+SIDES = frozenset({"prompt", "chosen", "rejected", "completion", "label"})
+KNOWN_SETS = 256  # sets of columns whose hint is remembered
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class Reading:
     format: str = "auto"
     naming: Naming = PLAIN
     pairing: Pairing = field(default_factory=Pairing)
+    attempt: bool = False  # to find a hint: what fails in it needs none of its own
 
     @cached_property
     def formats(self) -> tuple[Format, ...]:
@@ -153,7 +153,7 @@ class Stream:
     def __iter__(self) -> Iterator[Example]:
         for line, value in self._numbered:
             try:
-                columns = _columns(value)
+                columns = _columns(value, self.reading.naming)
                 self._seen |= columns.keys()
                 if self.reading.naming.ignored:
                     self._seen |= self.reading.naming.keys_in(columns)
@@ -198,6 +198,18 @@ def stream(
     return Stream(source, source.rows(MAX_ROW_BYTES), reading)
 
 
+def require_rows(path: str | Path, rows: str, naming: Naming = PLAIN) -> None:
+    """Check that a file has a row that can be used as `rows`; a good one is read up to its first.
+
+    Raises:
+      DataError: as `read`.
+    """
+    with locate(path) as source:
+        if any(True for _ in stream(source, rows, naming=naming)):
+            return
+    read(path, rows, format=naming.format, naming=naming)
+
+
 def reread(source: Source, lines: Set[int], naming: Naming = PLAIN) -> Iterator[Example]:
     """Yield the examples of some lines again, in order; nothing is accounted for, and the other
     rows are not understood.
@@ -208,7 +220,9 @@ def reread(source: Source, lines: Set[int], naming: Naming = PLAIN) -> Iterator[
             return
         if line in lines:
             with contextlib.suppress(RowError):
-                yield from understand(_columns(value), Origin(source.name, line), reading).examples
+                yield from understand(
+                    _columns(value, naming), Origin(source.name, line), reading
+                ).examples
 
 
 @dataclass(frozen=True)
@@ -240,7 +254,7 @@ def understand(columns: dict, origin: Origin, reading: Reading) -> Understood:
         if not guessed:
             return found
     except RowError as error:
-        guessed = _guess_after(error, plain, origin, reading)
+        guessed = _guess_after(error, columns, plain, origin, reading)
     said = ", ".join(f"{name}={column}" for name, column in guessed.items())
     renamed = rename_columns(plain, guessed)
     own = {**names, **{name: names.get(column, column) for name, column in guessed.items()}}
@@ -248,16 +262,20 @@ def understand(columns: dict, origin: Origin, reading: Reading) -> Understood:
     return replace(found, notes=[*found.notes, f"{GUESSED}: read as {said}"])
 
 
-def _guess_after(error: RowError, plain: dict, origin: Origin, reading: Reading) -> dict[str, str]:
+def _guess_after(
+    error: RowError, columns: dict, plain: dict, origin: Origin, reading: Reading
+) -> dict[str, str]:
     """Return the only guess that is possible of a row that was not read, or raise its error."""
     if error.reason == "no label" and (label := guess_label(plain)):
         return label
+    if error.reason == "no label" and reading.naming != PLAIN:
+        raise error if reading.attempt else _with_hint(error, columns, origin, reading) from None
     if error.reason not in MISNAMED:
         raise error
     test = readable(lambda row: _read_row(row, origin, reading, {}), plain, rename_columns)
     guessed = guess(plain, test)
     if not guessed:
-        raise _with_suggestion(error, plain, origin, reading, test) from None
+        raise error if reading.attempt else _with_hint(error, columns, origin, reading) from None
     return guessed
 
 
@@ -283,45 +301,31 @@ def combinations_of(row: Row) -> int:
     return count * (count - 1) // 2
 
 
-_suggested: dict[tuple, dict[str, str]] = {}
+_hints: dict[tuple, str] = {}
 
 
-def _with_suggestion(
-    error: RowError, row: dict, origin: Origin, reading: Reading, test
-) -> RowError:
-    """Add the nearest --columns to a row's error, as a command that works with this file."""
-    key = (error.reason, reading.rows, reading.format, tuple(map(str, row))[:64])
-    if key not in _suggested:
-        if len(_suggested) >= KNOWN_SETS:
-            _suggested.clear()
-        _suggested[key] = suggest(row, test)
-    names = _suggested[key]
-    if not names:
-        if error.reason != "unknown format":
-            return error
-        hint = "name them: --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
-        if set(map(str, row)) <= PROMPTS:
-            hint = (
-                "these are prompts without answers, and preferences need a chosen and a rejected"
-                " one. Draw and rank answers (accord sample, score, pair), or learn from the"
-                " model's own: --method grpo --set 'rollouts.rewards=[vader]'"
-            )
-        elif API_LOG & set(row):
-            hint = (
-                "this is the log of an API: one answer to each request, and no preference. Take its"
-                " prompts, then draw and rank answers (accord sample, score, pair); or write prompt"
-                " and completion of each, and tune on them: --method sft"
-            )
-        elif twins := candidates(row):
-            hint = (
-                f"{twins[0]} and {twins[1]} are answers, and another column says which is the"
-                " better one. Write chosen and rejected by it, row by row; to name one of the two"
-                " chosen for all rows would be wrong."
-            )
-    else:
-        own = {name: reading.naming.file_name(column) for name, column in names.items()}
-        hint = f"name them: {command(origin.file, reading.naming.options(own))}"
-    return RowError(error.reason, error.says, error.source, hint)
+def _with_hint(error: RowError, columns: dict, origin: Origin, reading: Reading) -> RowError:
+    """Add what may mend the row to its error, as a command that works with this file."""
+    naming = replace(reading.naming, format=reading.format)
+    shape = tuple((str(name), type(value).__name__) for name, value in columns.items())[:64]
+    key = (origin.file, error.reason, reading.rows, naming.options(), shape)
+    if key not in _hints:
+        if len(_hints) >= KNOWN_SETS:
+            _hints.clear()
+
+        def reads(row: dict, other: Naming, guesses: bool) -> str | None:
+            tried = replace(reading, naming=other, format=other.format, attempt=True)
+            try:
+                if guesses:
+                    return understand(row, origin, tried).format.name
+                return _read_row(other.apply(row), origin, tried, {}).format.name
+            except RowError:
+                return None
+
+        unknown = error.reason == "unknown format"
+        _hints[key] = hint(columns, origin.file, naming, reads, unknown)
+    found = _hints[key]
+    return RowError(error.reason, error.says, error.source, found) if found else error
 
 
 def reading_test(reading: Reading):
@@ -339,7 +343,7 @@ def reading_test(reading: Reading):
     return attempt
 
 
-def _columns(value: object) -> dict:
+def _columns(value: object, naming: Naming) -> dict:
     if isinstance(value, RowError):
         raise value
     if not isinstance(value, dict):
@@ -347,7 +351,7 @@ def _columns(value: object) -> dict:
             "not an object",
             f"the row is {kind_of(value)}; an object with named columns is expected.",
         )
-    return value
+    return naming.spread(value)
 
 
 def require_columns(account: ColumnAccount, seen: set[str], file: str) -> None:
@@ -360,6 +364,19 @@ def require_columns(account: ColumnAccount, seen: set[str], file: str) -> None:
     if naming.lenient or not seen:
         return
     known = f"It has: {', '.join(sorted(name[:40] for name in seen)[:40])}."
+    turned = {
+        n: c
+        for n, c in naming.names.items()
+        if c in SIDES and n not in SIDES and c not in seen and n in seen
+    }
+    if turned:
+        names = {c: n for n, c in turned.items()}
+        names |= {n: c for n, c in naming.names.items() if n not in turned}
+        raise DataError(
+            f"{file}: no row has a column {next(iter(names))!r}. NAME=COLUMN has accord's name in"
+            f" front and the file's behind. Did you mean {naming.options(names, alone=True)}?"
+            f" {known}"
+        )
     for expected, found in naming.names.items():
         if found not in seen:
             close = difflib.get_close_matches(found, sorted(seen)[:1000], n=1)

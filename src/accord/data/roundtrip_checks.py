@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from accord.data.read import rename_columns
+from accord.data.naming import Naming
 from accord.data.templates import Template
 from accord.data.tokenizer_text import Unfit
 from accord.data.trees import Encoding, TokenAccount
@@ -130,7 +130,7 @@ def _stands_swapped(line: bytes, example: Pair, columns: Mapping[str, str]) -> b
         row = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    row = rename_columns(row, columns) if isinstance(row, dict) else {}
+    row = Naming(columns).apply(row) if isinstance(row, dict) else {}
     if not {"chosen", "rejected"} <= row.keys():
         return False
     good, bad = (

@@ -187,21 +187,23 @@ class ColumnAccount:
                 entry.sample = columns if entry.sample is not None else None
         self._add_keys(row, plan.read, examples, line, columns)
 
-    def _plan(self, row: Row, columns: dict, own: Mapping[str, str]) -> _Plan:
+    def _plan(self, row: Row, columns: dict, names: Mapping[str, str]) -> _Plan:
         """Return what is to be done for rows of these columns, read like this one."""
-        key = (tuple(row), frozenset(row.read), tuple(own.items()))
+        key = (tuple(row), frozenset(row.read), tuple(names.items()))
         plan = self._plans.get(key)
         if plan is None:
             beside = frozenset(row)
             plan = _Plan([], [])
             for name in row:
-                column = own.get(name, name)
+                column = names.get(name, name)
                 column = str(column if column in columns else name)
                 read = name in row.read
                 if read and name not in TEMPLATE_COLUMNS:
                     plan.read.append((name, column))
                     continue
-                plan.unread.append((name, column, NOT_HANDED if read else classify(name, beside)))
+                # a part of an object, outputs.system, is judged by its own name too
+                own = classify(name, beside) or classify(str(name).rpartition(".")[2], beside)
+                plan.unread.append((name, column, NOT_HANDED if read else own))
             if len(self._plans) >= PLANS:
                 self._forget_plans()
             self._plans[key] = plan

@@ -27,6 +27,7 @@ from types import ModuleType, TracebackType
 from typing import NoReturn
 
 from accord.environment import versions
+from accord.environment.caches import accord_cache
 from accord.environment.redaction import redact
 from accord.environment.settings import ranks
 from accord.environment.wrapping import fit
@@ -297,11 +298,8 @@ def log(error: BaseException) -> Path | None:
 def _places() -> Iterator[Path]:
     if _folders:
         yield _folders[-1]
-    try:
-        cache = os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord"
-        yield Path(cache).expanduser() / "bugs"
-    except RuntimeError:  # no home
-        pass
+    with suppress(RuntimeError):  # no home
+        yield accord_cache() / "bugs"
     with suppress(OSError):
         yield Path(tempfile.gettempdir())
 

@@ -21,6 +21,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
     def likeness(other: str) -> tuple[float, int]:
         ratio = difflib.SequenceMatcher(None, other, small).ratio()
+        # not strict: up to the end of the shorter one
         alike = (a == b for a, b in zip(other, small, strict=False))
         return ratio, sum(takewhile(bool, alike))
 

@@ -64,14 +64,26 @@ def ranks() -> tuple[int, int]:
     return (int(told[0]), int(told[1])) if all(told) else (0, 1)
 
 
-def apply_env_defaults(offline: bool = True) -> None:
-    """Apply the defaults; without `offline`, hub names may go to the network."""
+OFFLINE = "HF_HUB_OFFLINE"
+# The value by which accord keeps libraries off the network: a user writes 1. Processes that this
+# one starts see whose it is.
+BY_DEFAULT = "on"
+
+
+def apply_env_defaults() -> None:
+    """Apply the defaults. No library goes to a hub by itself; a name of a hub that was asked for is
+    fetched all the same (`environment/hub`).
+    """
     for pattern in DROPPED:
         warnings.filterwarnings("ignore", message=pattern)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if offline:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault(OFFLINE, os.environ.get("TRANSFORMERS_OFFLINE") or BY_DEFAULT)
+
+
+def offline_by_default() -> bool:
+    """Tell whether it is accord, and not the user, who keeps libraries off the network."""
+    return os.environ.get(OFFLINE) == BY_DEFAULT
 
 
 # ---------------------------------------------------------------- accord's own warnings

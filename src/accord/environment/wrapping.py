@@ -18,8 +18,11 @@ HANG = 2  # further indentation of the lines that follow; under a mark, the text
 _WORD = r"(?:'[^']*'|\"[^\"]*\"|[^\s;,()'\"]+)"
 _OPTION = rf"(?<![\w-])--?[A-Za-z][\w-]*(?:[ =](?![-–(]){_WORD})?"
 _PLACE = r"(?:'[^']*'|[A-Z][A-Z_|]+\b|[^\s;,()]*[/.=\d][^\s;,()]*)"
+# a number and its unit
+_MEASURE = r"\d[\d.,]* (?=(?:%|(?:[kMGT]i?B|ms|s|nats?|tok/s)\b))"
+_GLUE = "\0"  # no text that is shown has it: `printable` escapes it
 # a command with its options and places, one option with its value, or anything in backquotes
-UNIT = rf"`[^`]+`|\baccord [a-z][a-z-]*(?: (?:{_OPTION}|{_PLACE}))*|{_OPTION}"
+UNIT = rf"`[^`]+`|\baccord [a-z][a-z-]*(?: (?:{_OPTION}|{_PLACE}))*|{_OPTION}|{_MEASURE}"
 CHUNK = re.compile(rf"(\s*)((?:{UNIT}|\S)+)")
 
 
@@ -46,6 +49,16 @@ def wrap(text: str, width: int, hang: int | None = None) -> str:
       hang: further indentation of the lines that follow a broken one; HANG by default.
     """
     return "\n".join(part for line in text.split("\n") for part in _broken(line, width, hang))
+
+
+def glue(text: str) -> str:
+    """Join each number with its unit, for a filler that breaks at blanks; see `unglue`."""
+    return re.sub(_MEASURE, lambda found: found[0].rstrip(" ") + _GLUE, text)
+
+
+def unglue(text: str) -> str:
+    """Part again what `glue` has joined."""
+    return text.replace(_GLUE, " ")
 
 
 def _broken(line: str, width: int, hang: int | None) -> Iterator[str]:

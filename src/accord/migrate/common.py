@@ -17,6 +17,8 @@ OWN_LOG = NotNeeded("accord writes every update's figures to the run's folder")
 FOLDER = NotNeeded("accord never writes over a run")
 TRACKER = "name it in monitor.trackers: trackio, wandb, tensorboard, mlflow"
 
+PUSH = Without("a finished model is sent by accord export RUN --push hub:ORG/NAME")
+
 # Keys of transformers.TrainingArguments, which every one of these files may have.
 TRAINER: dict[str, Rule] = {
     "learning_rate": To("train.learning_rate", number),
@@ -70,9 +72,9 @@ TRAINER: dict[str, Rule] = {
     "save_only_model": NotNeeded(
         "checkpoints can be resumed; final/ or adapter/ has the model alone"
     ),
-    "push_to_hub": Without("accord sends nothing anywhere"),
-    "hub_model_id": Without("accord sends nothing anywhere"),
-    "hub_strategy": Without("accord sends nothing anywhere"),
+    "push_to_hub": PUSH,
+    "hub_model_id": PUSH,
+    "hub_strategy": PUSH,
     "disable_tqdm": OWN_LOG,
     "do_train": MACHINE,
     "do_eval": MACHINE,
@@ -107,10 +109,10 @@ ADAPTERS: dict[str, Without] = {
 
 # Explanations that the rules of several tools give.
 HUB = (
-    "a name on a hub, not a file: accord reads files and goes to no network by itself. Download it "
-    "(hf download --repo-type dataset NAME --local-dir DIR), then name its file"
+    "a name on a hub, not a file: accord goes to no network unasked. Say hub:NAME#SPLIT, or permit"
+    " it with --allow hub"
 )
-MODEL_HUB = "no folder here: download it, or permit the network with --allow hub"
+MODEL_HUB = "no folder here: of a hub it is hub:NAME, or permit the network with --allow hub"
 SIMPO_NLL = (
     "TRL's simpo is its CPO trainer, which adds cpo_alpha (1 by default) times the NLL of the"
     " chosen answer: that is not SimPO. accord's simpo has no such term; for the paper's objective"

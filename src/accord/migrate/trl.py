@@ -59,7 +59,7 @@ RULES = {
     ),
     "torch_dtype": NotNeeded("as dtype"),
     "dataset_streaming": common.MACHINE,
-    "dataset_config": Without(f"part of {common.HUB}"),
+    "dataset_config": Without("part of the data set's name: hub:NAME#CONFIG/SPLIT"),
     "dataset_train_split": NotNeeded("a file is one split"),
     "dataset_test_split": NotNeeded("data.held_out names a file"),
     "ignore_bias_buffers": common.MACHINE,

@@ -12,6 +12,7 @@ import os
 import warnings
 from pathlib import Path
 
+from accord.environment.hub.names import PREFIX, is_hub, may_be_repo
 from accord.errors import AccordWarning
 from accord.models import fingerprint, provenance
 from accord.models.embedded import EMBEDDED_NAME
@@ -29,11 +30,22 @@ def place(name: str | Path) -> str:
     return os.path.abspath(path) if path.is_dir() else str(name)
 
 
-def base_named_by(adapter: str | Path) -> str:
+def base_of(model: LanguageModel) -> str:
+    """Return the name of a model for whoever looks for it later: a folder's absolute path, or a hub
+    name with its commit.
+    """
+    return model.source if is_hub(model.source) else place(model.folder)
+
+
+def base_named_by(adapter: str | Path, *, hub: bool = False) -> str:
     """Return the base that an adapter's folder names, found from here.
 
     A relative path is looked for from the working directory, then from the adapter's folder: other
-    tools write down what their user typed.
+    tools write down what their user typed. A base that accord took from a hub has its commit in
+    the record beside the adapter.
+
+    Args:
+      hub: the adapter is of a hub, so that its base may be one as well.
 
     Raises:
       UsageError: it names none, or one that is not there any more.
@@ -52,6 +64,11 @@ def base_named_by(adapter: str | Path) -> str:
     for candidate in (Path(base).expanduser(), folder / base):
         if candidate.is_dir():
             return str(candidate)
+    record = provenance.read(folder)
+    if record is not None and is_hub(record.base):
+        return record.base
+    if hub and may_be_repo(base):
+        return PREFIX + base
     raise UsageError(
         f"{adapter} is an adapter of {base}, and no such folder is there now, seen from here or"
         f" from the adapter.\nPut the model there, or write where it lies as {NAMES_BASE} in"
@@ -111,7 +128,8 @@ def _remedy(model: LanguageModel, record: provenance.Provenance) -> str:
             f" counted twice. Use {model.source} as it is, without the adapter, or name the base"
             f" as the model: --model {own.base or record.base}"
         )
-    if record.base and Path(record.base).is_dir() and place(model.folder) != record.base:
+    known = is_hub(record.base) or (record.base and Path(record.base).is_dir())
+    if known and base_of(model) != record.base:
         return f"Name that base as the model: --model {record.base}"
     return (
         "Put the base back as it was, or name a copy of it as the model (--model FOLDER). A base"
@@ -143,5 +161,6 @@ def _same_name(named: str, model: LanguageModel) -> bool:
     def last(name: str | Path) -> str:
         return str(name).rstrip("/").rpartition("/")[2].lower()
 
-    own = {last(model.source), last(place(model.folder))}
+    source = model.source.removeprefix(PREFIX).partition("@")[0]
+    own = {last(source), last(place(model.folder))}
     return place(named) == place(model.folder) or last(named) in own

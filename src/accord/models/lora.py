@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from accord.environment.hub.names import is_hub
 from accord.errors import AccordWarning, first_line
 from accord.models import fingerprint, provenance
 from accord.models.adapter_config import read_config
 from accord.models.base import require_same_base
 from accord.models.families import outside_language
+from accord.models.hub import local_folder
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
 from accord.models.target_check import check_targets
 from accord.models.targets import attention_names, left_out, linear_names
@@ -90,7 +92,7 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
       UsageError: no adapter that accord computes is there, or it does not fit.
       Refused: the model is not the base that it was trained on.
     """
-    path = Path(folder).expanduser()
+    path = local_folder(folder)
     if not (path / "adapter_config.json").exists():
         raise UsageError(
             f"model.adapter = {folder}: no adapter_config.json there. Expected a PEFT adapter's"
@@ -102,7 +104,7 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
             " refused)."
         )
     config = read_config(path, folder)
-    require_same_base(model, folder)
+    require_same_base(model, path if is_hub(folder) else folder)
     before = _sums(model.network)
     try:
         strays = _put_in(model, path, config)

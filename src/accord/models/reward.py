@@ -144,23 +144,28 @@ def load_reward_model(folder: str, *, dtype: str = "auto", device: str = "auto")
     from accord.models.load import load_parts, pick_device, pick_dtype
 
     target = pick_device(device)
-    network, tokenizer, path, notes = load_parts(
+    parts = load_parts(
         folder,
         AutoModelForSequenceClassification,
         AutoTokenizer,
         pick_dtype(dtype, target),
         reward=True,
     )
+    network = parts.network
     if network.config.num_labels != 1:
         raise UsageError(
             f"{folder}: a classifier of {network.config.num_labels} labels. A reward model has one:"
             " its score."
         )
-    if network.config.pad_token_id is None or network.config.pad_token_id == tokenizer.eos_token_id:
+    if (
+        network.config.pad_token_id is None
+        or network.config.pad_token_id == parts.tokenizer.eos_token_id
+    ):
         raise UsageError(
             f"{folder}: its padding token is"
             f" {'none' if network.config.pad_token_id is None else 'its end token'}, so"
             " transformers reads another token than the last. Set pad_token_id in config.json to a"
             " token that ends no answer."
         )
-    return RewardModel(network.to(target), tokenizer, folder, path, notes=notes)
+    network = network.to(target)
+    return RewardModel(network, parts.tokenizer, parts.name, parts.folder, notes=parts.notes)

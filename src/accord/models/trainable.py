@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accord.config.schema import Config, LoraConfig
 from accord.models import fingerprint
+from accord.models.hub import local_folder
 from accord.models.language import LanguageModel
 from accord.models.lora import (
     add_lora,
@@ -61,7 +62,7 @@ def make_trainable(config: Config, model: LanguageModel) -> str:
         load_adapter(model, spec.adapter)
         if config.reference == "base":
             forget_reference_adapter(model)
-        return weights + ":" + fingerprint.adapter(spec.adapter)
+        return weights + ":" + fingerprint.adapter(local_folder(spec.adapter))
     if spec.lora is None:
         train_all_weights(model)
     else:

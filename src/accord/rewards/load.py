@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from accord.environment.hub.names import is_hub
 from accord.errors import first_line
 from accord.rewards import constraints, verify
 from accord.rewards.function import Function
@@ -121,14 +122,14 @@ def permitted_weak(
     if "weak_reward" not in allow:
         return own
     for name, _ in map(parse_weighted, specs):
-        if name not in BUILT_IN and Path(name).expanduser().is_dir():
+        if name not in BUILT_IN and _is_model(name):
             own[name] = {"allow_weak": True} | own.get(name, {})
     return own
 
 
 def _known() -> str:
     return (
-        f"{', '.join(BUILT_IN)}, module:function, a reward model's folder, or"
+        f"{', '.join(BUILT_IN)}, module:function, a reward model's folder or hub name, or"
         " http://127.0.0.1:8000/v1#MODEL"
     )
 
@@ -157,6 +158,10 @@ def parse_weighted(spec: str) -> tuple[str, float]:
     return name, weight
 
 
+def _is_model(name: str) -> bool:
+    return is_hub(name) or Path(name).expanduser().is_dir()
+
+
 def _load(name: str, given: Mapping[str, dict], flag: str) -> Reward:
     options = dict(given.get(name, {}))
     if name in BUILT_IN:
@@ -164,7 +169,7 @@ def _load(name: str, given: Mapping[str, dict], flag: str) -> Reward:
         return _made(name, make, keywords, options, flag)
     if is_address(name):
         return _behind_address(name, {**given.get("judge", {}), **options}, flag)
-    if Path(name).expanduser().is_dir():
+    if _is_model(name):
         # imports torch and transformers, so only if a model is asked
         from accord.rewards.model import ModelReward
 

@@ -12,9 +12,11 @@ import torch
 from accord.data.templates import make_template
 from accord.data.tokenizer_digest import tokenizer_digest
 from accord.data.tokenizer_text import Unfit
+from accord.environment.hub.names import is_hub
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models import provenance
+from accord.models.hub import local_folder, pinned_model
 from accord.models.model_checks import reward_findings
 from accord.models.reward import RewardModel, load_reward_model
 from accord.rewards.reward import Conversation, Rewards
@@ -40,7 +42,8 @@ class ModelReward:
         micro_tokens: int = 4096,
         allow_weak: bool = False,
     ):
-        self.name, self.micro_tokens = folder, micro_tokens
+        self.name, self.micro_tokens = pinned_model(folder), micro_tokens
+        folder = str(local_folder(self.name)) if is_hub(folder) else folder
         require_scorer(folder)
         self.trust = require_trust(folder, allow_weak)
         self.model = load_reward_model(folder, dtype=dtype)

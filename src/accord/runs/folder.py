@@ -19,8 +19,10 @@ import torch
 
 from accord.config.renamed import rename_keys
 from accord.config.schema import Config, dump, load_recipe, make_config
+from accord.environment.hub.names import DATASET, is_hub, parse
 from accord.runs import held_out_rows
 from accord.runs.files import REFUSED, STAGING, flush, recover, write_json, write_text, writing
+from accord.runs.hub_names import hub_names
 from accord.runs.nearby import why_no_run
 from accord.types import CheckpointError, Finding, UsageError
 
@@ -154,7 +156,7 @@ class RunFolder:
           CheckpointError: they cannot be written.
         """
         self.write_config(config)
-        self.write_environment(command, processes)
+        self.write_environment(command, processes, hub_names(config))
         self.rewind({}, -1)
 
     # ------------------------------------------------------------ written once
@@ -162,8 +164,14 @@ class RunFolder:
     def write_config(self, config: Config) -> None:
         write_text(self.path / "config.yaml", dump(config))
 
-    def write_environment(self, command: Sequence[str], processes: int = 1) -> None:
-        """Write versions, machine and command; no environment variables, which may hold secrets."""
+    def write_environment(
+        self, command: Sequence[str], processes: int = 1, hub: Mapping[str, str] | None = None
+    ) -> None:
+        """Write versions, machine and command; no environment variables, which may hold secrets.
+
+        Args:
+          hub: names of a hub with their commits, by field.
+        """
         write_json(
             self.path / "environment.json",
             {
@@ -174,6 +182,7 @@ class RunFolder:
                 "threads": torch.get_num_threads(),
                 "cuda": torch.version.cuda,
                 "packages": versions(),
+                **({"hub": dict(hub)} if hub else {}),
             },
         )
 
@@ -312,7 +321,8 @@ def parsed(line: str) -> dict | None:
 
 def _fresh(config: Config) -> Path:
     """Return runs/<method>-<data>, or the name with the first number that is free."""
-    stems = "-".join(Path(path).name.split(".")[0] for path in config.data.train_paths)
+    named = [parse(p, DATASET).repo if is_hub(p) else p for p in config.data.train_paths]
+    stems = "-".join(Path(name).name.split(".")[0] for name in named)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stems[:60]).strip("-") or "data"
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', config.objective['name'])}-{stem}"
     number = 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.config.schema import Config
+from accord.environment.hub.names import is_hub
 from accord.models import provenance
 from accord.models.embedded import EMBEDDED_NAME
 from accord.models.provenance import Provenance
@@ -39,7 +40,9 @@ def config_with_base(folder: RunFolder) -> Config:
     """
     config = folder.config()
     name = config.model.name
-    if name == EMBEDDED_NAME or "hub" in config.allow or Path(name).expanduser().is_dir():
+    if name == EMBEDDED_NAME or is_hub(name) or "hub" in config.allow:
+        return config
+    if Path(name).expanduser().is_dir():
         return config
     record = provenance.read(folder.path / "adapter")
     if record is not None and record.base and Path(record.base).is_dir():

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from accord.config.schema import PARTS, Config
 from accord.errors import plural, printable
-from accord.runs.display import MARKS
+from accord.runs.display import MARKS, Display
 from accord.runs.folder import vars_of
 from accord.training.prepared import PreparedRun
 from accord.types import Tree
@@ -17,9 +18,37 @@ OPEN, CLOSE = "⟦", "⟧"  # around what is scored
 SHOWN = 2  # rows
 
 
+class PartsNamed(Display):
+    """The display of a dry run: both parts of a file that it cuts lie in a folder that is gone
+    afterwards, and are called by the file's name.
+    """
+
+    def __init__(self, outer: Display, config: Config) -> None:
+        super().__init__(outer.stream)
+        self.outer, self.config = outer, config
+
+    def line(self, text: str) -> None:
+        self.outer.line(parts_named(text, self.config))
+
+    def phase(self, name: str, text: str) -> None:
+        self.outer.phase(name, parts_named(text, self.config))
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        self.outer.progress(name, done, total)
+
+
+def parts_named(text: str, config: Config) -> str:
+    """Return a text with both parts of the training file under its own name."""
+    if config.data.hold_out is None or config.held_out_file is None:
+        return text
+    text = text.replace(config.train_file, f"{config.data.train} (its training part)")
+    text = text.replace(config.held_out_file, f"{config.data.train} (its held-out part)")
+    return text.replace(f", in {config.run_folder / PARTS}", "")
+
+
 def show(ready: PreparedRun, stream: TextIO) -> dict:
     """Print the dry run for a person; return the same for a machine."""
-    print("\n".join(lines(ready)), file=stream)
+    print(parts_named("\n".join(lines(ready)), ready.config), file=stream)
     return record(ready)
 
 

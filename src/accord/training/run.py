@@ -14,7 +14,6 @@ import torch
 
 from accord.auditing.run_rows import audit_findings
 from accord.config.schema import Config, make_config
-from accord.data.containers import is_there, require_there
 from accord.distributed.world import ALONE, World, join_world
 from accord.engine.optimizers import FLOAT32
 from accord.engine.release import release
@@ -27,6 +26,7 @@ from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
+from accord.runs.hub_names import hub_names, pinned
 from accord.runs.identity import has_tokens, sums_changed
 from accord.runs.made_by import made_by
 from accord.runs.progress import Progress
@@ -43,6 +43,7 @@ from accord.runs.signals import Stop, stop_on_signals
 from accord.training import pairs
 from accord.training.announce import announce_run, check_lines
 from accord.training.card import model_card
+from accord.training.dry_run import PartsNamed, parts_named
 from accord.training.finished import figures_at, finished
 from accord.training.last_answers import write_last_answers
 from accord.training.loop import train
@@ -51,7 +52,8 @@ from accord.training.setup.hold_out import cut_off, parts_exist, placed, warn_wi
 from accord.training.setup.prepare import prepare
 from accord.training.state import Run
 from accord.training.trained import write_trained_rows
-from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
+from accord.training.usable import require_data, require_usable
+from accord.types import AccordError, Finding, Interrupted, Refused, UsageError
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ def start(
     """
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
         require_fit(config, world)
+        config = _pinned(config, world)
         if fill is None:
-            world.agree(lambda: _require_files(config))
+            world.agree(lambda: require_usable(config))
         display = display_for_rank(display, world)
         folder = create_folder(config, world)
         with locked(folder, world), keep_warnings(_log(folder, world)):
@@ -117,7 +120,7 @@ def _filled(
         filled = make_config(
             world.on_first(lambda: fill(config, folder.path).model_dump(mode="json"))
         )
-        world.agree(lambda: _require_files(filled))
+        world.agree(lambda: require_usable(filled))
     except AccordError as error:
         folder.refuse(str(error))
         raise
@@ -147,7 +150,7 @@ def resume(
             config = recover_config(folder, world)
             candidates = Candidates(folder, world)
             started = candidates.exist()
-            world.agree(lambda: _require_data(config, folder))
+            world.agree(lambda: require_data(config, folder))
             if started and not parts_exist(config):
                 cut_off(config, display, world)  # the same rows: the checkpoint has their digests
             if not started:
@@ -224,6 +227,13 @@ def _begin(
     display.prepared(ready.findings)
     announce_run(ready, folder, display, every_check=every_check)
     return _finish(Run(ready, folder, display, stop), command)
+
+
+def _pinned(config: Config, world: World) -> Config:
+    """Write the commits of hub names into the config, the same ones on every rank."""
+    if not hub_names(config):
+        return config
+    return make_config(world.on_first(lambda: pinned(config).model_dump(mode="json")))
 
 
 def _dated(config: Config, world: World) -> Config:
@@ -377,11 +387,16 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
         stop.at_once(),
         TemporaryDirectory(prefix="accord-") as folder,
     ):
-        config = placed(config, Path(folder))
-        _require_files(config)
+        config = placed(pinned(config), Path(folder))
+        require_usable(config)
         warn_without_held_out(config, display)
-        parts = cut_off(config, display, ALONE)
-        ready = prepare(config, display, stop, dry_run=True)
+        display = PartsNamed(display, config)
+        try:
+            parts = cut_off(config, display, ALONE)
+            ready = prepare(config, display, stop, dry_run=True)
+        except AccordError as error:
+            error.args = (parts_named(str(error), config),)
+            raise
         return replace(ready, findings=(*parts, *ready.findings, *_audited(ready)))
 
 
@@ -451,33 +466,3 @@ def _room(ready: PreparedRun, checkpoints: int) -> int:
     if ready.reference_kind == "moving":
         each += FLOAT32  # separate masters
     return trained * (each * checkpoints + FLOAT32)
-
-
-def _require_files(config: Config) -> None:
-    """Check that the files of a new run are there, before its model is loaded.
-
-    Raises:
-      DataError: one is not.
-    """
-    for path in (*config.data.train_paths, *config.data.held_out_paths):
-        require_there(path)
-
-
-def _require_data(config: Config, folder: RunFolder) -> None:
-    """Check that the run's files are still there.
-
-    Raises:
-      CheckpointError: a file that the run was trained or evaluated on is not there any more.
-    """
-    data = config.data
-    named = [("train", path) for path in data.train_paths]
-    named += [("held_out", path) for path in data.held_out_paths]
-    if data.hold_out is not None and parts_exist(config):
-        named = []  # both parts lie in the run's folder
-    for name, path in named:
-        if path != "-" and not is_there(path):
-            raise CheckpointError(
-                f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints"
-                f" are intact.\nPut the file back, or write where it lies now under data.{name} in"
-                f" {folder.path / 'config.yaml'}."
-            )

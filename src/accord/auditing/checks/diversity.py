@@ -44,7 +44,7 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
     """
     n, prompts = len(scan), len(np.unique(scan.questions))
     word = size_word(n)
-    says = f"{n:,} {scan.noun}" + (f" of {prompts:,} prompts" if prompts < n else "")
+    says = plural(n, scan.noun[:-1]) + (f" of {prompts:,} prompts" if prompts < n else "")
     if word:
         says += f", {word}: {SIZES[word]}"
     evidence: dict = {"n": n, "prompts": prompts}
@@ -67,7 +67,13 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
         "note" if word else "ok",
         says,
         evidence,
-        "one epoch, and a stop by held-out rows" if word else "",
+        (
+            "one epoch, and a stop by held-out rows"
+            if prompts > 1
+            else "rows of other prompts: of one prompt none can be held out"
+        )
+        if word
+        else "",
         title="Number of rows",
         why="Few rows are learnt by heart: the margin grows and nothing carries over.",
         harm=0.3 * max(0.0, 1 - n / limit("few_pairs")),

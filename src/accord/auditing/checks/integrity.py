@@ -112,7 +112,7 @@ def column_finding(scan: Scan) -> AuditFinding | None:
 def kind_finding(scan: Scan) -> AuditFinding:
     """Count rows of another kind than most."""
     total = len(scan) + scan.others
-    says = f"{len(scan):,} {scan.noun}" + (
+    says = plural(len(scan), scan.noun[:-1]) + (
         f", and {plural(scan.others, 'row')} of another kind, passed by" if scan.others else ""
     )
     return AuditFinding(
@@ -125,6 +125,32 @@ def kind_finding(scan: Scan) -> AuditFinding:
         why="A run trains on one kind; the others would be left out or converted.",
         harm=scan.others / max(1, total),
     )
+
+
+# kind of rows -> what they are, and what trains on them
+USES = {
+    "demonstrations": ("one answer each, and nothing to compare it with", "sft"),
+    "labelled": ("answers labelled good or bad one at a time, not paired", "kto"),
+}
+
+
+def use_findings(scan: Scan) -> list[AuditFinding]:
+    """Say what trains on rows that are no pairs, which DPO and its kin do not."""
+    if scan.kind not in USES:
+        return []
+    what, method = USES[scan.kind]
+    return [
+        AuditFinding(
+            "integrity.use",
+            "note",
+            f"{what}. They are for --method {method}; DPO and its kin need a chosen and a rejected"
+            " answer to each prompt",
+            {"kind": scan.kind, "method": method},
+            title="Kind of rows",
+            why="accord train takes --method dpo by default, which cannot use them.",
+            command=f"accord train DATA --method {method}",
+        )
+    ]
 
 
 def duplicate_rows(scan: Scan) -> np.ndarray:

@@ -33,6 +33,7 @@ from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
 from accord.objectives.configured import resolve_objective
 from accord.runs.display import Display
 from accord.runs.files import write_json
+from accord.runs.hub_names import pinned
 from accord.types import Refused, UsageError
 
 FRONTIER = "frontier.json"
@@ -100,6 +101,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
     """
     wanted.check()
     require_comparable(base)
+    base = pinned(base)
     points = contenders_of(base, wanted)
     with comparison_lock(wanted.output, display, command) as desk:
         folder, stop = desk.folder, desk.stop

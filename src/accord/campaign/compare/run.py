@@ -21,6 +21,7 @@ from accord.campaign.plan import PLAN, plan_hash
 from accord.config.schema import Config
 from accord.runs.display import Display
 from accord.runs.files import write_json
+from accord.runs.hub_names import pinned
 from accord.types import Refused, UsageError
 
 COMPARISON = "comparison.json"
@@ -77,6 +78,7 @@ def compare(
       AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     require_comparable(base)
+    base = pinned(base)
     return _carry_out(base, contenders.methods(base, names), terms, display, command, "compare")
 
 
@@ -94,6 +96,7 @@ def sweep(
     """
     terms.check()
     require_comparable(base)
+    base = pinned(base)
     if terms.search != "grid":
         wanted = search.plan(base, assignments, terms.trials)
         return _carry_out(wanted.base, wanted, terms, display, command, "sweep")

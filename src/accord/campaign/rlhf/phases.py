@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accord.config.build import build
-from accord.config.recipe_paths import resolve_paths
+from accord.config.recipe_paths import name_hubs, resolve_paths
 from accord.config.schema import Config, load_recipe, parse_assignment
 from accord.objectives import POLICY_OBJECTIVES
 from accord.objectives.configured import resolve_objective
 from accord.objectives.policy_table import BoundPolicy
+from accord.runs.hub_names import pin
 from accord.types import UsageError
 
 SFT, REWARD_MODEL, PPO, DPO = PHASES = ("sft", "reward_model", "ppo", "dpo")
@@ -100,6 +101,19 @@ class Recipe:
         if skip_sft and own[SFT]:
             raise UsageError("--skip-sft, and a section sft: it would do nothing. Leave one out.")
         return cls(raw, own, tuple(allow), skip_sft, gold)
+
+    def pinned(self) -> Recipe:
+        """Return the recipe with the commits that its hub names stand for now.
+
+        Raises:
+          AccordError: a name stands for nothing, in words.
+        """
+        raw = copy.deepcopy({**self.shared, **self.own})
+        if "hub" in self.allow or "hub" in (raw.get("allow") or ()):
+            name_hubs(raw, parts=PHASES)
+        pin(raw, PHASES)
+        own = {phase: raw.pop(phase) for phase in PHASES}
+        return replace(self, shared=raw, own=own)
 
     def config(self, phase: str, folder: Path, seed: int) -> Config:
         """Build the config of one phase's run under `folder`.

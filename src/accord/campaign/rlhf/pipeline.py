@@ -92,6 +92,7 @@ def rlhf(
       AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     terms.check()
+    recipe = recipe.pinned()
     first = recipe.first()
     configs = {
         phase: recipe.config(phase, Path(), first.train.seed)

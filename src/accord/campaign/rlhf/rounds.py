@@ -39,6 +39,7 @@ from accord.rollouts.pairing import Pairing
 from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
+from accord.runs.hub_names import pinned
 from accord.types import DataError
 
 ROUNDS = "rounds.json"
@@ -61,6 +62,7 @@ def iterate(
       AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     terms.check(base)
+    base = pinned(base)
     named = naming_of(base.data)
     read = read_prompts(base.data.train, named)
     held_out = read_prompts(base.data.held_out_file, replace(named, lenient=True))

@@ -86,6 +86,14 @@ COMPLETIONS = (
     ("responses", "targets", "target", "reply", "response_text", "answer_text", "output_text"),
     ("assistant", "assistant_response", "model_response", "bot", "gpt", "generation", "solution"),
 )
+# role -> names that say it is meant: a suggestion never gives such a column another role
+OWN = {
+    "prompt": {word for tier in PROMPTS[:3] for word in tier},
+    "chosen": {better for better, _ in SIDES} - LETTERS,
+    "rejected": {worse for _, worse in SIDES} - LETTERS,
+    "completion": {"completion"},
+    "label": {"label", "labels", "kto_tag"},
+}
 LABELS = ("desirable", "is_desirable", "thumbs_up", "liked", "good", "is_good", "is_preferred")
 
 Reads = Callable[[dict], bool]  # whether a row can be read under the names {expected: column}
@@ -219,9 +227,16 @@ def suggest(columns: dict, reads: Reads) -> dict[str, str]:
         ranked = sorted(ways, key=lambda way: -sum(map(_likeness, open_roles, way)))
         for way in ranked:  # ties keep the file's own order
             names = dict(zip(open_roles, way, strict=True))
-            if reads(names):
+            if not any(map(_exchanged, open_roles, way)) and reads(names):
                 return names
     return {}
+
+
+def _exchanged(role: str, name: str) -> bool:
+    """Tell whether a column's own name says that it is something else than this role."""
+    words = {normalised(name), normalised(name).rpartition("_")[2]}
+    own = {role for role, known in OWN.items() if known & words}
+    return bool(own) and role not in own
 
 
 def _may_be_text(name: str, value: object) -> bool:

@@ -32,11 +32,12 @@ def _pairs(example: Example) -> list[Example]:
         raise RowError(
             "labelled, not paired",
             "answers labelled good or bad one at a time; they are not paired silently. Train on"
-            " them as they are with objective kto (rows 'labelled').",
+            " them as they are: --method kto (rows 'labelled').",
         )
     raise RowError(
         "not a comparison",
-        "one answer and nothing to compare it with; use sft (rows 'demonstrations').",
+        "one answer and nothing to compare it with. Tune on such answers: --method sft (rows"
+        " 'demonstrations').",
     )
 
 
@@ -57,7 +58,9 @@ def _labelled(example: Example) -> list[Example]:
             for at, (said, good) in enumerate(sides)
         ]
     raise RowError(
-        "no label", "a prompt and an answer without a column 'label' (true or false, 1 or 0)."
+        "no label",
+        "a prompt and an answer without a column 'label' (true or false, 1 or 0). To tune on the"
+        " answers as they are: --method sft.",
     )
 
 

@@ -146,12 +146,13 @@ class _Python:
             raise Unreadable("it is nested too deeply to be read")
         return self._object(depth) if token == "{" else self._list(_CLOSES[token], depth)
 
-    def _list(self, close: str, depth: int) -> list:
+    def _list(self, close: str, depth: int) -> object:
+        """Return a list, also of a tuple; one value in parentheses, without a comma, is itself."""
         values: list = []
         while (found := self._next()) != ("mark", close):
             values.append(self._value(*found, depth=depth + 1))
             if self._next_or(",", close):
-                break
+                return values[0] if close == ")" and len(values) == 1 else values
         return values
 
     def _object(self, depth: int) -> dict:

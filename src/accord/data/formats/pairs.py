@@ -60,7 +60,7 @@ def implicit(row: Row) -> list[Draft]:
         raise RowError(
             "ambiguous prompt",
             "no prompt column and plain text without turn markers: where the prompt ends cannot be"
-            " known. Add a prompt column, or name it with columns={'prompt': …}.",
+            " known. Add a prompt column, or name it: --columns prompt=COLUMN.",
         )
     return pair(row, after_system(row, ()), row["chosen"], row["rejected"])
 

@@ -40,6 +40,7 @@ from accord.data.token_digest import trees_digest
 from accord.data.tree_table import TreeBlock, Trees
 from accord.data.trees import Encoding, Limits, Seam, TokenAccount, collect, encode, encoded
 from accord.environment.digests import text_digest
+from accord.errors import plural
 from accord.types import DataError, Example
 
 CHUNK = 4_096  # examples of a chunk; a file of fewer is encoded in memory, in seconds
@@ -301,7 +302,7 @@ class _Work:
             self.progress(self.seen, total)
         elif time.monotonic() - self.said > SAID:
             self.said = time.monotonic()
-            self.say(f"  tokens {self.seen:,} rows")
+            self.say(f"  tokens of {plural(self.seen, 'row')}")
 
 
 class _Chunks:
