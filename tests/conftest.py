@@ -16,9 +16,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 from tiers import is_slow, is_slow_file
 
 torch.set_num_threads(1)
+# no clock decides a test: an example may take long on a busy machine
+settings.register_profile("accord", deadline=None)
+settings.load_profile("accord")
 
 WORDS = (
     "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()

@@ -149,7 +149,7 @@ class Trees(Sequence[Tree]):
         made = cls([])
         tables = [
             _Columns(table.table, first + table.first)
-            for trees, first in zip(files, firsts, strict=False)
+            for trees, first in zip(files, firsts[:-1], strict=True)
             for table in trees._tables
         ]
         known = [each.margins for each in files]

@@ -65,7 +65,7 @@ def located(name: HubName) -> Listing:
     """Return the commit behind a name, and the files there.
 
     A branch is asked for at the hub. Where the hub cannot be reached, or HF_HUB_OFFLINE is set, the
-    commit that was last seen is taken, and that is said.
+    commit that was last seen is taken, with a line that says so.
 
     Raises:
       AccordError: no such name, in words.

@@ -287,6 +287,7 @@ def write_account(folder: RunFolder, config: Config, rows: Rows, held_out: Rows 
     sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
     records = {name: side.record() for name, side in sides.items()}
     files = records["train"].get("files", [records["train"]])
+    # not strict: one file, which is no list, has a record and no weight
     for file, record in zip(config.data.train_files, files, strict=False):
         record["weight"] = file.weight
     folder.write_data(records | cut_record(config))
