@@ -135,12 +135,12 @@ def test_refusals_of_split_are_those_of_a_run(tiny_folder, tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, "ten"])
 def test_a_share_lies_between_0_and_1(rows_file, share):
-    with pytest.raises(UsageError, match="hold_out"):
+    with pytest.raises(UsageError, match="--hold-out .*: expected"):
         build(data=rows_file, hold_out=share)
 
 
 def test_one_of_the_two_is_given(rows_file):
-    with pytest.raises(UsageError, match=r"held_out .* and hold_out .* give one"):
+    with pytest.raises(UsageError, match=r"--held-out .* and --hold-out .* give one"):
         build(data=rows_file, held_out=rows_file, hold_out=0.1)
 
 
