@@ -47,8 +47,10 @@ def recipe(tiny_folder, files, **fields):
         "train.steps": 2,
         "checkpoint.every": 1,
         "monitor.audit_rows": 0,
-        "rollouts": {"rewards": ["length"], "num_generations": 3, "max_new_tokens": 6},
     }
+    rollouts = {"rewards": ["length"], "num_generations": 3, "max_new_tokens": 6}
+    if "rollouts" not in fields:
+        values |= {f"rollouts.{name}": value for name, value in rollouts.items()}
     return build({}, fields=values | fields)
 
 
