@@ -17,6 +17,7 @@ from conftest import pair_rows, write_rows
 
 from accord.data.naming import PLAIN
 from accord.data.read import read
+from accord.data.store import checks as stored_checks
 from accord.data.store import encode as store
 from accord.data.store import folder
 from accord.data.store.encode import Wanted, encoded_file
@@ -24,6 +25,7 @@ from accord.data.templates import make_template
 from accord.data.token_digest import trees_digest
 from accord.data.tokenizer_digest import tokenizer_digest
 from accord.data.trees import Limits, encode
+from accord.environment import own_code as own
 from accord.types import DataError, Finding
 
 ROWS = 150  # of chunks of 32: four whole ones and a part
@@ -124,6 +126,30 @@ def test_the_day_counts_where_the_template_writes_it(small, rows, tokenizer):
             asked = wanted(rows, made)
             opened(replace(asked, template=replace(asked.template, today=day)))
         assert sum(each.is_dir() for each in folder.root().iterdir()) == stores
+
+
+def test_what_other_code_made_is_not_taken(small, rows, tokenizer, monkeypatch):
+    """A fault of the encoding that is mended must not live on in a store, nor one of a check."""
+    checks = opened(wanted(rows, tokenizer)).checks
+    finding = Finding("data.some", "ok", "as the former code had it")
+    checks.remember("some", [1], lambda: [finding])
+    monkeypatch.setattr(stored_checks, "own_code", lambda room="": "other")
+    assert checks.remember("some", [1], lambda: []) == []
+    monkeypatch.setattr(store, "own_code", lambda room="": "other")
+    opened(wanted(rows, tokenizer))
+    assert sum(each.is_dir() for each in folder.root().iterdir()) == 2
+
+
+def test_the_digest_of_the_code_is_of_its_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(own, "PACKAGE", tmp_path)
+    (tmp_path / "data").mkdir()
+    found = set()
+    for name, text in (("data/a.py", "1"), ("data/a.py", "2"), ("b.py", "1"), ("c.txt", "1")):
+        (tmp_path / name).write_text(text)
+        own.own_code.cache_clear()
+        found.add((own.own_code(), own.own_code("data")))
+    own.own_code.cache_clear()
+    assert len(found) == 3 and len({data for _, data in found}) == 2
 
 
 def test_another_file_of_the_same_bytes_has_the_same_store(small, rows, tokenizer, tmp_path):

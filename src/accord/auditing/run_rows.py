@@ -30,7 +30,6 @@ from accord.runs.files import write_json
 from accord.types import Demonstration, Finding
 
 NAME = "audit.json"
-RULES = 1  # of the audit's checks; another one, and what was remembered is not used
 AUDITED = 50_000  # rows; their audit takes half a minute
 VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
 # Checks of preflight.json and those of the audit that each sums up; "shortcuts." is all of them.
@@ -95,7 +94,7 @@ def audit_findings(
     if dataset is None:
         return []
     checks = checks or Checks()
-    depends = [RULES, kind, sample, dataset.path]
+    depends = [kind, sample, dataset.path]
     depends += [] if held_out is None else [held_out.path, held_out.digest, len(held_out)]
 
     def make() -> list[Finding]:

@@ -10,8 +10,6 @@ from accord.engine.batch_source import BatchSource
 from accord.runs import trained_rows
 from accord.runs.files import STAGING, flush, writing
 
-RULE = 1  # of the hashes; another one, and the copies that were kept are not used
-
 
 def write_trained_rows(source: BatchSource, folder: Path) -> None:
     """Write the hashes of the rows into a run's folder.
@@ -19,10 +17,10 @@ def write_trained_rows(source: BatchSource, folder: Path) -> None:
     Raises:
       CheckpointError: they cannot be written.
     """
-    kept = source.checks.kept(trained_rows.NAME, RULE)
+    kept = source.checks.kept(trained_rows.NAME, None)
     if kept is None:
         trained_rows.write(folder, hash_rows(source.trained_texts()))
-        source.checks.keep(trained_rows.NAME, RULE, folder / trained_rows.NAME)
+        source.checks.keep(trained_rows.NAME, None, folder / trained_rows.NAME)
         return
     staging = folder / (STAGING + trained_rows.NAME)
     with writing(folder):

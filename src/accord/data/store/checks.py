@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.environment.digests import file_digest, text_digest
+from accord.environment.own_code import own_code
 from accord.types import Finding
 
 
@@ -70,4 +71,5 @@ class Checks:
 
 
 def _key(depends: Any) -> str:
-    return text_digest(json.dumps(depends, sort_keys=True, default=str))[:16]
+    """Return the name of what depends on these values, and on accord's own code."""
+    return text_digest(json.dumps([own_code(), depends], sort_keys=True, default=str))[:16]

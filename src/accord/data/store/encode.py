@@ -40,6 +40,7 @@ from accord.data.token_digest import trees_digest
 from accord.data.tree_table import TreeBlock, Trees
 from accord.data.trees import Encoding, Limits, Seam, TokenAccount, collect, encode, encoded
 from accord.environment.digests import text_digest
+from accord.environment.own_code import own_code
 from accord.errors import plural
 from accord.types import DataError, Example
 
@@ -78,6 +79,7 @@ class Wanted:
         template = self.template
         depends = {
             "layout": LAYOUT,
+            "code": own_code("data"),
             "libraries": [transformers.__version__, tokenizers.__version__],
             "data": digest,
             # rows of many files name their own file

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from accord.environment.caches import accord_cache
 from accord.environment.digests import file_digest
 from accord.environment.threads import cores
 
@@ -35,8 +36,7 @@ WAIT = 0.5  # seconds between two looks at a store that another process makes
 
 def root() -> Path:
     """Return the folder of all token stores: ACCORD_CACHE/tokens, by default in ~/.cache/accord."""
-    cache = os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord"
-    return Path(cache).expanduser() / "tokens"
+    return accord_cache() / "tokens"
 
 
 @dataclass(frozen=True)
