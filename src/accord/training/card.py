@@ -103,7 +103,8 @@ def _mixed(ready: PreparedRun) -> list[str]:
     taken = [
         f"{plural(part.taken(order.unit) * order.unit, 'row')} of {file.path} (weight"
         f" {file.weight:g})"
-        for file, part in zip(ready.config.data.train_files, order.parts, strict=True)
+        # not strict: a list of one file is no mix, and its order has no parts
+        for file, part in zip(ready.config.data.train_files, order.parts, strict=False)
     ]
     return [f"- **Each epoch**: {', '.join(taken)}"] if taken else []
 
