@@ -11,6 +11,7 @@ from training.helpers import json_lines, run
 from training.test_resume import same
 
 import accord
+from accord.data.store import encode as stored
 from accord.distributed.world import World
 from accord.evaluate import held_out
 from accord.forward.reference import Cached
@@ -20,14 +21,14 @@ from accord.runs.folder import RunFolder
 from accord.runs.signals import Stop, stop_on_signals
 from accord.training import loop
 from accord.training.run import _restartable
-from accord.training.setup import common, offline, rows
+from accord.training.setup import common, offline
 from accord.types import CheckpointError, Interrupted
 
 # Phase -> (what is called in it, its name, the call at which the signal comes)
 PHASES = {
     "loading": (common, "load", 1),
-    "tokenising": (rows, "encode", 1),
-    "tokenising held-out rows": (rows, "encode", 2),
+    "tokenising": (stored, "encode", 1),
+    "tokenising held-out rows": (stored, "encode", 2),
     "forward path": (offline, "choose", 1),
     "reference pass": (Cached, "_write", 1),
     "proofs": (common, "prove", 1),
