@@ -20,11 +20,18 @@ RESUMED = 20  # every so many mutants, the whole command
 FOREIGN = {
     "other config": ({"train.learning_rate": 0.002}, "train.learning_rate"),
     "other mix of the reference": ({"moving.mix": 0.25}, "moving.mix"),
-    "other reference": ({"reference": "frozen", "moving": "null"}, "the reference"),
+    "other reference": ({"reference": "frozen"}, "the reference"),
     "other seed": ({"train.seed": 7}, "train.seed"),
     "other data": ({}, "the training data"),
 }
 NAME = "lora, moving"
+
+
+def _changed(case: dict, changes: dict) -> dict:
+    """Return a case with changes; where its reference stands still, nothing says how it moves."""
+    still = changes.get("reference", "moving") != "moving"
+    kept = {key: value for key, value in case.items() if not (still and key.startswith("moving."))}
+    return kept | changes
 
 
 class Damage:
@@ -37,7 +44,7 @@ class Damage:
         self.root, self.seed = root, seed
         self.base = straight(world, NAME, {**case, **MANY}, root / "base")
         self.strangers = {
-            name: _stranger(world, {**case, **MANY, **changes}, name, root)
+            name: _stranger(world, _changed({**case, **MANY}, changes), name, root)
             for name, (changes, _) in FOREIGN.items()
         }
 

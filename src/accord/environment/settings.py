@@ -35,6 +35,9 @@ DEFAULTS = {
     # cuBLAS then adds in one order: the same product twice is the same bits
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    # the allocator of Arrow starts a thread when it is imported, and a process with two threads
+    # cannot be forked safely
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
 # Warnings that are dropped, with the reason.
