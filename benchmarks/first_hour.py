@@ -305,7 +305,8 @@ def log(heard: list[tuple[dict, str]]) -> str:
     for step, output in heard:
         seconds += step["seconds"]
         typed = step["typed"].replace("\n", "\n... ")
-        lines = output.splitlines()
+        # pip's words on the places of a machine's own index name that machine
+        lines = [line for line in output.splitlines() if not line.startswith("WARNING: Location")]
         dropped = [f"[{len(lines) - LAST_LINES} lines]"] * (len(lines) > LAST_LINES)
         code = "left out" if step["exit"] is None else f"exit {step['exit']}"
         end = f"[{code}, {step['seconds']:.0f} s; {seconds:.0f} s since the beginning]"
