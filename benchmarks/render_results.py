@@ -83,6 +83,7 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("vs_trl.json", of_documentation(figures.vs_trl, named=False)),
     ("paths.json", of_documentation(figures.paths, named=False)),
     ("audit_scale.json", of_documentation(figures.audit_scale, named=False)),
+    ("scale.json", lambda file: of_documentation(figures.scale, named=False)(file) + plain(file)),
     (
         "reading.json",
         lambda file: of_documentation(figures.reading, named=False)(file) + plain(file),

@@ -194,3 +194,20 @@ def audit_scale() -> str:
         for row in result("audit_scale")["results"]
     ]
     return table(("pairs", "CPU seconds", "seconds", "peak memory"), rows)
+
+
+def scale() -> str:
+    """Encoding and starting by the number of pairs."""
+    rows = []
+    for row in result("scale")["sizes"]:
+        first, second = row["first"], row["second"]
+        rows.append(
+            (
+                f"{row['pairs']:,}",
+                f"{first['seconds']:,.0f}",
+                f"{first['rows'] / first['seconds']:,.0f}",
+                f"{first['megabytes']:,} MB",
+                f"{second['seconds']:.1f}",
+            )
+        )
+    return table(("pairs", "encoding, s", "rows a second", "memory", "second start, s"), rows)

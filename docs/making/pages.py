@@ -28,6 +28,7 @@ PLAYGROUND = ROOT / "docs/playground.html"
 
 MACROS: dict[str, Callable[..., str]] = {
     "audit_scale": figures.audit_scale,
+    "scale": figures.scale,
     "audit_thresholds": data.thresholds,
     "checks": monitoring.checks,
     "code": files.code,
