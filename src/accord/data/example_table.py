@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from accord.data.lazy import Lazy, Places
 from accord.types import (
     NO_INPUTS,
     ROW_KINDS,
@@ -22,6 +22,7 @@ from accord.types import (
 )
 
 COLUMN = "example"
+WITH_BYTES = "bytes "  # in front of a row that holds some, and of each of them; no JSON begins so
 
 
 def written(example: Example) -> bytes:
@@ -44,9 +45,31 @@ def written(example: Example) -> bytes:
     if example.inputs != NO_INPUTS:
         beside = example.inputs
         row["inputs"] = [beside.tools, beside.documents, beside.options, beside.answers]
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode(
-        "utf-8", "surrogatepass"
-    )
+    try:
+        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    except TypeError:  # a binary column of Parquet
+        text = WITH_BYTES + json.dumps(_marked(row), ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _marked(value: object) -> object:
+    """Return a value in which bytes are marked, the one type that readers give and JSON has not."""
+    if isinstance(value, bytes):
+        return [WITH_BYTES, value.hex()]
+    if isinstance(value, dict):
+        return {name: _marked(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return ["", *map(_marked, value)]
+    return value
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unmarked(each) for name, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    mark, *rest = value
+    return bytes.fromhex(rest[0]) if mark == WITH_BYTES else list(map(_unmarked, rest))
 
 
 def read_back(raw: bytes, kind: str, file: str) -> Example:
@@ -56,7 +79,9 @@ def read_back(raw: bytes, kind: str, file: str) -> Example:
       kind: a key of ROW_KINDS.
       file: what messages call the file.
     """
-    row = json.loads(raw.decode("utf-8", "surrogatepass"))
+    text = raw.decode("utf-8", "surrogatepass")
+    marked = text.startswith(WITH_BYTES)
+    row = _unmarked(json.loads(text[len(WITH_BYTES) :])) if marked else json.loads(text)
     line = FileLine(row["line"], *row["part"]) if "part" in row else row["line"]
     label = (row["desirable"],) if "desirable" in row else ()
     prompt = tuple(
@@ -79,7 +104,7 @@ def table(examples: Iterable[Example]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([column], [COLUMN])
 
 
-class Examples(Sequence[Example]):
+class Examples(Lazy[Example]):
     """The examples of tables, one behind the other; made when they are asked for.
 
     Args:
@@ -89,34 +114,25 @@ class Examples(Sequence[Example]):
 
     def __init__(self, tables: Iterable[pa.RecordBatch], kind: str, file: str) -> None:
         self._columns = [table.column(COLUMN) for table in tables]
-        self._starts = np.cumsum([0, *map(len, self._columns)]).tolist()
+        self._places = Places(map(len, self._columns))
         self._kind, self._file = kind, file
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self._places.end
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        at = int(index) + (len(self) if index < 0 else 0)
-        if not 0 <= at < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        number = bisect_right(self._starts, at) - 1
-        return self._made(self._columns[number][at - self._starts[number]])
+    def made(self, at: int) -> Example:
+        number, place = self._places.part(at)
+        return self._read(self._columns[number][place])
 
     def __iter__(self) -> Iterator[Example]:
         for column in self._columns:
-            yield from map(self._made, column)
+            yield from map(self._read, column)
 
-    def _made(self, value: pa.Scalar) -> Example:
+    def _read(self, value: pa.Scalar) -> Example:
         return read_back(value.as_py(), self._kind, self._file)
 
 
-class Picked(Sequence[Example]):
+class Picked(Lazy[Example]):
     """Some of the examples, by their places; made when they are asked for."""
 
     def __init__(self, examples: Sequence[Example], places: np.ndarray) -> None:
@@ -125,11 +141,5 @@ class Picked(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self._examples[at] for at in self._places[index].tolist()]
-        return self._examples[int(self._places[index])]
+    def made(self, at: int) -> Example:
+        return self._examples[int(self._places[at])]

@@ -5,14 +5,11 @@ each row still names its own file.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import overload
-
-import numpy as np
 
 from accord.config.mixed_files import JOIN
+from accord.data.lazy import Lazy, Places
 from accord.data.ledger import Ledger
 from accord.data.read import Dataset
 from accord.data.rows import Rows
@@ -24,28 +21,19 @@ from accord.environment.digests import text_digest
 from accord.types import Example
 
 
-class JoinedExamples(Sequence[Example]):
+class JoinedExamples(Lazy[Example]):
     """The examples of several files, one behind the other."""
 
     def __init__(self, files: Sequence[Sequence[Example]]) -> None:
         self._files = files
-        self._starts = np.cumsum([0, *map(len, files)]).tolist()
+        self._places = Places(map(len, files))
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self._places.end
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        at = int(index) + (len(self) if index < 0 else 0)
-        if not 0 <= at < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        number = bisect_right(self._starts, at) - 1
-        return self._files[number][at - self._starts[number]]
+    def made(self, at: int) -> Example:
+        number, place = self._places.part(at)
+        return self._files[number][place]
 
     def __iter__(self) -> Iterator[Example]:
         for examples in self._files:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
 
+from accord.data.lazy import Lazy, Places
 from accord.types import Tree
 
 UNLABELLED = -1
@@ -122,7 +121,7 @@ class _Columns:
         return tuple(tuple(self.answer_ids[a:b].tolist()) for a, b in pairwise(edges))
 
 
-class Trees(Sequence[Tree]):
+class Trees(Lazy[Tree]):
     """The trees of tables, one behind the other; made when they are asked for.
 
     Args:
@@ -134,7 +133,7 @@ class Trees(Sequence[Tree]):
 
     def _take(self, tables: list[_Columns], margins: np.ndarray | None) -> None:
         self._tables = tables
-        self._starts = np.cumsum([0, *(each.count for each in tables)]).tolist()
+        self._places = Places(each.count for each in tables)
         self.margins = margins
         self.digest: str | None = None  # of all trees, where it is known
 
@@ -165,20 +164,11 @@ class Trees(Sequence[Tree]):
         return made
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self._places.end
 
-    @overload
-    def __getitem__(self, index: int) -> Tree: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Tree]: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        at = int(index) + (len(self) if index < 0 else 0)
-        if not 0 <= at < len(self):
-            raise IndexError(f"tree {index} of {len(self)}")
-        number = bisect_right(self._starts, at) - 1
-        return self._tree(self._tables[number], at - self._starts[number], at)
+    def made(self, at: int) -> Tree:
+        number, place = self._places.part(at)
+        return self._tree(self._tables[number], place, at)
 
     def __iter__(self) -> Iterator[Tree]:
         at = 0
@@ -231,11 +221,6 @@ class Trees(Sequence[Tree]):
     def prompt_hashes(self) -> np.ndarray:
         """The hash of each prompt's token ids, see `prompt_hash`."""
         return self.column("prompt_hash")
-
-    @cached_property
-    def prompt_lengths(self) -> np.ndarray:
-        """Tokens of each prompt."""
-        return _joined(np.diff(each.ends) for each in self._tables)
 
     @cached_property
     def lengths(self) -> np.ndarray:
