@@ -223,6 +223,7 @@ def test_no_place_at_all(small, rows, tokenizer, monkeypatch):
     monkeypatch.setattr(folder.Chunk, "write", full)
     with pytest.raises(DataError, match=r"No space left on device .*ACCORD_CACHE=FOLDER"):
         opened(wanted(rows, tokenizer))
+    assert not any(each.is_dir() for each in folder.root().iterdir())  # nothing keeps it full
 
 
 def test_content_that_nothing_reads_is_refused_before_the_work(small, tokenizer, monkeypatch):

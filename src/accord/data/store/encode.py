@@ -136,6 +136,7 @@ def _kept(work: _Work, place: Path) -> Encoded:
             " into a temporary folder, and are made again next time; ACCORD_CACHE=FOLDER names"
             " another place."
         )
+        folder.set_aside(_partial(place))  # it would keep a full disk full
     try:
         _folders.append(tempfile.TemporaryDirectory(prefix="accord-tokens-"))
         return _made(work, Path(_folders[-1].name) / place.name)
@@ -145,6 +146,11 @@ def _kept(work: _Work, place: Path) -> Encoded:
             f" ({place.parent}, and {tempfile.gettempdir()}). Free some space, or name another"
             " folder: ACCORD_CACHE=FOLDER."
         ) from error
+
+
+def _partial(place: Path) -> Path:
+    """Return the folder of a store while it is made."""
+    return place.with_suffix(".partial")
 
 
 def _made(work: _Work, place: Path) -> Encoded:
@@ -223,7 +229,7 @@ class _Work:
         Raises:
           OSError: it cannot be written.
         """
-        partial = place.with_suffix(".partial")
+        partial = _partial(place)
         partial.mkdir(parents=True, exist_ok=True)
         self.say(f"encoding {self.source.name}: its tokens are kept in {place.parent}")
         self._require_readable()
