@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import pair_rows, write_rows
 from hub.server import Hub
+from hub.test_data import jsonl
 
 import accord
 from accord.types import AccordError, UsageError
@@ -54,6 +55,22 @@ def test_an_adapter_is_sent_with_its_card_and_no_place_of_this_machine(hub, run,
     assert hub.repos["model", "me/mine"].private
     record = json.loads(files["accord.json"])
     assert record["base"].startswith("hub:org/tiny@") and record["run"] == "run"
+
+
+def test_a_mix_names_its_sets_and_no_place_of_this_machine(hub, model_files, secret, tmp_path):
+    hub.add("org/tiny", model_files)
+    hub.add("org/pairs", {"train.jsonl": jsonl(12)}, "dataset")
+    rows = write_rows(tmp_path / "rows.jsonl", pair_rows(12, 100))
+    held = [write_rows(tmp_path / f"held{n}.jsonl", pair_rows(4, 50 + 9 * n)) for n in range(2)]
+    mix = [{"path": rows, "weight": 2}, {"path": "hub:org/pairs#train"}]
+    made = {"model": "hub:org/tiny", "data": mix, "held_out": held, "output": str(tmp_path / "mix")}
+    run = accord.train(**made, **STEPS)
+    accord.export(run, output=str(tmp_path / "out"), push="hub:me/mix")
+    files = pushed(hub, "me/mix")
+    assert head_of(files["README.md"])["datasets"] == ["org/pairs"]
+    assert not [name for name, content in files.items() if str(tmp_path).encode() in content]
+    card = files["README.md"].decode()
+    assert all(name in card for name in ("rows.jsonl", "hub:org/pairs@"))
 
 
 def test_what_was_sent_opens_from_the_hub(hub, run, secret, tmp_path):

@@ -92,7 +92,8 @@ def _head(config: Config, exported: Path) -> dict[str, object]:
     head: dict[str, object] = {"library_name": "peft" if adapter else "transformers"}
     if is_hub(config.model.name):
         head["base_model"] = parse(config.model.name, MODEL).repo
-    sets = [path for path in (config.data.train, config.data.held_out) if path and is_hub(path)]
+    files = (*config.data.train_paths, *config.data.held_out_paths)
+    sets = [path for path in files if is_hub(path)]
     if sets:
         head["datasets"] = sorted({parse(path, DATASET).repo for path in sets})
     return {**head, "tags": ["accord", config.objective["name"]]}
@@ -128,8 +129,8 @@ def _loading(name: HubName, exported: Path) -> str:
 def _places(folder: RunFolder, config: Config, name: HubName) -> Mapping[str, str]:
     """Return what stands in a card for a place on this machine; the longest places first."""
     found = {f"{folder.path / kind}": name.repo for kind in ("adapter", "final")}
-    named = (config.data.train, config.data.held_out, config.model.name, config.model.adapter)
-    for path in (*named, str(folder.path)):
+    data = (*config.data.train_paths, *config.data.held_out_paths)
+    for path in (*data, config.model.name, config.model.adapter, str(folder.path)):
         if path and not is_hub(path) and "/" in path:
             found[path] = Path(path).name
     return {path: found[path] for path in sorted(found, key=len, reverse=True)}

@@ -9,7 +9,6 @@ thresholds and in the same words (`auditing.verdict`); only the classifiers read
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from accord.data.prompts import Question
 from accord.data.read import Dataset
 from accord.data.rows import Rows
 from accord.data.store.checks import Checks
-from accord.runs.files import write_json
+from accord.runs.files import copy_in, write_json
 from accord.types import Demonstration, Finding
 
 NAME = "audit.json"
@@ -100,14 +99,14 @@ def audit_findings(
     def make() -> list[Finding]:
         return _audited(dataset, kind, sample, folder, held_out)
 
-    kept = checks.kept(NAME, depends) if sample and folder is not None else None
-    if kept is not None:
-        shutil.copyfile(kept, folder / NAME)  # type: ignore[operator]
-    if kept is None and sample and folder is not None:
-        found = make()
-        checks.keep(NAME, depends, folder / NAME)
-        return checks.remember("audit", depends, lambda: found)
-    return checks.remember("audit", depends, make)
+    if not sample or folder is None:
+        return checks.remember("audit", depends, make)
+    if (kept := checks.kept(NAME, depends)) is not None:
+        copy_in(kept, folder / NAME)
+        return checks.remember("audit", depends, make)
+    found = make()
+    checks.keep(NAME, depends, folder / NAME)
+    return checks.remember("audit", depends, lambda: found)
 
 
 def _audited(

@@ -80,6 +80,19 @@ def write_text(file: Path, text: str) -> None:
         flush(file.parent)
 
 
+def copy_in(source: Path, file: Path) -> None:
+    """Put a copy of a file into its place in one step.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    staging = file.with_name(STAGING + file.name)
+    with writing(file.parent):
+        shutil.copyfile(source, staging)
+        flush(staging)
+        staging.replace(file)
+
+
 def flush(path: Path) -> None:
     """Flush a file or folder to the disk (fsync).
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from accord.auditing.trained import trained_rows as hash_rows
 from accord.engine.batch_source import BatchSource
 from accord.runs import trained_rows
-from accord.runs.files import STAGING, flush, writing
+from accord.runs.files import copy_in
 
 
 def write_trained_rows(source: BatchSource, folder: Path) -> None:
@@ -22,8 +21,4 @@ def write_trained_rows(source: BatchSource, folder: Path) -> None:
         trained_rows.write(folder, hash_rows(source.trained_texts()))
         source.checks.keep(trained_rows.NAME, None, folder / trained_rows.NAME)
         return
-    staging = folder / (STAGING + trained_rows.NAME)
-    with writing(folder):
-        shutil.copyfile(kept, staging)
-        flush(staging)
-        staging.replace(folder / trained_rows.NAME)
+    copy_in(kept, folder / trained_rows.NAME)
