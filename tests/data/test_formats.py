@@ -1,8 +1,10 @@
 """One hand-written row of every format, with the exact example it means, and the traps of each."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from accord.data.formats import FORMATS, NAMES, Pairing, named, recognise
+from accord.data.formats import FORMATS, NAMES, Pairing, named, recognise, transcripts
 from accord.data.ledger import RowError
 from accord.types import Demonstration, Labelled, Origin, Pair, Turn, UsageError
 
@@ -589,3 +591,9 @@ def test_a_named_format_is_the_only_one_tried():
         recognise({"prompt": "q", **SIDES}, named("openai"))
     with pytest.raises(UsageError, match="no format is called 'trl'.*trl-explicit"):
         named("trl")
+
+
+@given(st.text(" \n*[]|#aHQ:：人", max_size=40))
+def test_what_tells_quickly_that_a_text_begins_with_no_marker_is_never_wrong(text):
+    if transcripts._FIRST_MARKER.match(text):
+        assert transcripts._MAY_BEGIN.match(text)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accord.data import tree_table
 from accord.data.token_digest import prompts_digest, trees_digest
+from accord.data.tree_table import packed
 from accord.types import Tree
 
 IDS = st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple)
@@ -29,6 +34,28 @@ PAIR = Tree((1, 2, 3), ((4, 5), (6,)), 0)
 def test_digests_are_equal_exactly_for_equal_trees(one, other):
     """The alphabet is small, so that many lists agree in everything but where one list ends."""
     assert (trees_digest(one) == trees_digest(other)) == (one == other)
+
+
+def packed_by_hand(trees):
+    total = hashlib.sha256()
+    for tree in trees:
+        label = -1 if tree.desirable is None else int(tree.desirable)
+        sizes = [len(tree.completions), len(tree.prompt), *map(len, tree.completions)]
+        total.update(struct.pack("<qd", label, tree.margin))
+        for ids in (sizes, tree.prompt, *tree.completions):
+            total.update(struct.pack(f"<{len(ids)}q", *ids))
+    return total.hexdigest()
+
+
+@given(st.lists(TREES, max_size=3), st.integers(1, 4))
+def test_tables_give_the_bytes_of_one_tree_behind_the_other(lists, at_once):
+    whole = [tree for trees in lists for tree in trees]
+    files = [packed(trees) for trees in lists]
+    joined = tree_table.Trees.joined(files, [len(trees) for trees in lists])
+    expected = packed_by_hand(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_table, "STREAMED", at_once)
+        assert trees_digest(whole) == expected == trees_digest(joined)
 
 
 @given(TREES.filter(bool), st.data())

@@ -122,3 +122,10 @@ def what_became_of(
     if text.startswith(made) or text.endswith(made):
         return "cuts", made, False
     return "changes", made, False
+
+
+def divergence(text: str, full: str) -> str:
+    """Show where a prompt that was rendered alone differs from the one in a conversation."""
+    both = enumerate(zip(text, full, strict=False))  # up to the end of the shorter one
+    at = next((i for i, (a, b) in both if a != b), min(len(text), len(full)))
+    return f"alone …{json.dumps(text[at : at + 30])}, in context …{json.dumps(full[at : at + 30])}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from jinja2.ext import Extension
 from transformers import PreTrainedTokenizerBase
 
 from accord.data.fidelity import mark
-from accord.types import REASONING, Turn, UsageError
+from accord.types import REASONING, Example, Turn, UsageError
 
 # what every template is given; its other variables are options
 GIVEN = frozenset(
@@ -186,3 +187,12 @@ def message(turn: Turn, objects: bool) -> dict:
     thought = next((keys[name] for name in REASONING if keys.get(name)), None)
     aliases = {} if thought is None else {"reasoning_content": thought, "thinking": thought}
     return {"role": turn.role, "content": turn.content, **aliases, **keys}
+
+
+def with_answer(example: Example, index: int) -> list[Turn]:
+    """Return the prompt's turns and the answer's; an answer continues a final assistant turn."""
+    answer, keys = example.completions[index], example.inputs.of_answer(index)
+    *before, last = example.prompt
+    if last.role == "assistant":
+        return [*before, replace(last, content=last.content + answer, keys=(*last.keys, *keys))]
+    return [*before, last, Turn("assistant", answer, keys)]

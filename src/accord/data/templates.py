@@ -15,11 +15,12 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
 from accord.config.schema import Config
-from accord.data.altered_text import Change
+from accord.data.altered_text import Change, divergence
 from accord.data.chat_template import (
     GIVEN,
     dated,
@@ -29,6 +30,7 @@ from accord.data.chat_template import (
     template_file,
     turn_ends,
     variables,
+    with_answer,
 )
 from accord.data.fidelity import (
     BEGINS,
@@ -44,6 +46,7 @@ from accord.data.fidelity import (
     scored_changes,
     text_behind,
 )
+from accord.data.plain_rendering import PlainRendering
 from accord.data.tokenizer_text import SpecialTexts, TextCheck, Unfit
 from accord.errors import first_line
 from accord.types import NO_INPUTS, Example, Labelled, Refused, TemplateInputs, Tree, Turn
@@ -125,7 +128,7 @@ class Template:
         Raises:
           Unfit: the template renders the prompt otherwise with an answer than alone.
         """
-        turns = _with_answer(example, index)
+        turns = with_answer(example, index)
         full = self._render(turns, example.inputs)
         if full.startswith(text):
             return turns, full
@@ -146,8 +149,8 @@ class Template:
                     reason = "the generation prompt opens the think block with other blanks"
                 else:
                     reason = "the template drops the thinking of the answer"
-                raise Unfit(reason, _divergence(text, full))
-        raise Unfit("the template renders the prompt otherwise in context", _divergence(text, full))
+                raise Unfit(reason, divergence(text, full))
+        raise Unfit("the template renders the prompt otherwise in context", divergence(text, full))
 
     def messages(self, turns: Iterable[Turn]) -> list[dict]:
         """Return turns as the chat template reads them."""
@@ -164,10 +167,30 @@ class Template:
                 given[name] = json.loads(value)
         return given
 
-    def _render(self, turns: Sequence[Turn], inputs: TemplateInputs, **options) -> str:
+    @cached_property
+    def _plain(self) -> PlainRendering | None:
+        """The quick way for rows of text; None where a clock stands in front of the template."""
+        given = self.given(NO_INPUTS)
+        return PlainRendering(self.tokenizer, given) if "chat_template" not in given else None
+
+    def _render(
+        self,
+        turns: Sequence[Turn],
+        inputs: TemplateInputs,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+    ) -> str:
         try:
+            if self._plain and not continue_final_message:
+                quick = self._plain.render(turns, inputs, add_generation_prompt)
+                if quick is not None:
+                    return quick
             text = self.tokenizer.apply_chat_template(
-                self.messages(turns), tokenize=False, **self.given(inputs), **options
+                self.messages(turns),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                **self.given(inputs),
             )
         # a template is a program; jinja raises what it likes (roles must alternate, …)
         except Exception as error:
@@ -385,19 +408,11 @@ class Template:
         return f"alone …{tokens(alone)}, with the answer …{tokens(together)}"
 
 
+@lru_cache(maxsize=SKELETONS)
 def _digest(shape: tuple) -> int:
     """Return 62 bits for a shape: a million shapes stay small, whatever tools they hold."""
     text = repr(shape).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 2
-
-
-def _with_answer(example: Example, index: int) -> list[Turn]:
-    """Return the prompt's turns and the answer's; an answer continues a final assistant turn."""
-    answer, keys = example.completions[index], example.inputs.of_answer(index)
-    *before, last = example.prompt
-    if last.role == "assistant":
-        return [*before, replace(last, content=last.content + answer, keys=(*last.keys, *keys))]
-    return [*before, last, Turn("assistant", answer, keys)]
 
 
 def make_template(
@@ -481,9 +496,3 @@ def template_of(
         today=data.template_date or "",
         permit_changes="template_changes_text" in config.allow,
     )
-
-
-def _divergence(text: str, full: str) -> str:
-    both = enumerate(zip(text, full, strict=False))  # up to the end of the shorter one
-    at = next((i for i, (a, b) in both if a != b), min(len(text), len(full)))
-    return f"alone …{json.dumps(text[at : at + 30])}, in context …{json.dumps(full[at : at + 30])}"

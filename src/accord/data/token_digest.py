@@ -11,7 +11,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 
-from accord.data.tree_table import UNLABELLED, Trees
+from accord.data.tree_table import packed
 from accord.types import Tree
 
 
@@ -19,19 +19,14 @@ def trees_digest(trees: Iterable[Tree]) -> str:
     """Hash everything that is trained on: prompts, completions, labels and margins, in order
     (sha256).
 
-    Lengths are hashed in front of the ids, so that no two lists of trees give the same bytes. Nine
-    milliseconds for 1,000 pairs of 450 tokens (AMD EPYC, November 2026): packing the ids takes most
-    of it.
+    Lengths are hashed in front of the ids, so that no two lists of trees give the same bytes.
     """
-    if isinstance(trees, Trees) and trees.digest is not None:
-        return trees.digest
+    table = packed(trees)
+    if table.digest is not None:
+        return table.digest
     total = hashlib.sha256()
-    for tree in trees:
-        label = UNLABELLED if tree.desirable is None else int(tree.desirable)
-        sizes = [len(tree.completions), len(tree.prompt), *map(len, tree.completions)]
-        total.update(struct.pack("<qd", label, tree.margin))
-        for ids in (sizes, tree.prompt, *tree.completions):
-            total.update(struct.pack(f"<{len(ids)}q", *ids))
+    for numbers in table.streamed():
+        total.update(numbers.tobytes())
     return total.hexdigest()
 
 

@@ -22,6 +22,7 @@ UNLABELLED = -1
 WIDE = "I"  # 4 bytes an id; where the vocabulary fits, NARROW has 2
 NARROW = "H"
 MOST_NARROW = 1 << 16
+STREAMED = 1024  # trees that are written as numbers at once: 3 MB
 TYPES = {WIDE: pa.uint32(), NARROW: pa.uint16()}
 
 
@@ -115,6 +116,29 @@ class _Columns:
 
     def prompt(self, at: int) -> tuple[int, ...]:
         return tuple(self.ids[self.ends[at] : self.ends[at + 1]].tolist())
+
+    def streamed(self, begin: int, end: int, labels: np.ndarray, margins: np.ndarray) -> np.ndarray:
+        """Return some trees as one row of little-endian int64: of each its label, the bits of its
+        margin, the number of its answers, the length of its prompt and of each answer, and all ids.
+        """
+        ends, counts = self.ends[begin : end + 1], self.counts[begin : end + 1]
+        answer_ends = self.answer_ends[counts]  # where each tree's answers begin and end
+        answers, prompt, tokens = np.diff(counts), np.diff(ends), np.diff(answer_ends)
+        sizes = 4 + answers + prompt + tokens
+        start = np.cumsum(sizes) - sizes
+        out = np.empty(int(sizes.sum()), "<i8")
+        out[start], out[start + 1] = labels, margins.astype("<f8").view("<i8")
+        out[start + 2], out[start + 3] = answers, prompt
+        behind = start + 4
+        for offsets, lengths, values in (
+            (counts, answers, np.diff(self.answer_ends[counts[0] : counts[-1] + 1])),
+            (ends, prompt, self.ids[ends[0] : ends[-1]]),
+            (answer_ends, tokens, self.answer_ids[answer_ends[0] : answer_ends[-1]]),
+        ):
+            places = np.arange(offsets[0], offsets[-1])
+            out[np.repeat(behind - offsets[:-1], lengths) + places] = values
+            behind = behind + lengths
+        return out
 
     def completions(self, at: int) -> tuple[tuple[int, ...], ...]:
         edges = self.answer_ends[self.counts[at] : self.counts[at + 1] + 1].tolist()
@@ -237,6 +261,17 @@ class Trees(Lazy[Tree]):
             for each in self._tables
             if each.count
         )
+
+    def streamed(self) -> Iterator[np.ndarray]:
+        """Yield all that the trees hold but their rows, as numbers; see `_Columns.streamed`."""
+        at = 0
+        for table in self._tables:
+            for begin in range(0, table.count, STREAMED):
+                end = min(table.count, begin + STREAMED)
+                here = slice(at + begin, at + end)
+                margins = np.zeros(end - begin) if self.margins is None else self.margins[here]
+                yield table.streamed(begin, end, self.labels[here], margins)
+            at += table.count
 
     def used_ids(self) -> np.ndarray:
         """Return the token ids that occur, ascending."""

@@ -7,13 +7,13 @@ more specific than all below.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from accord.data.formats import compared, pairs, ranked, single, structured, transcripts
 from accord.data.formats.drafts import MATERIAL, SYSTEM, Draft
-from accord.data.formats.parts import Row
+from accord.data.formats.parts import Row, alternatives
 from accord.data.ledger import RowError
 from accord.data.metadata import TEMPLATE_COLUMNS
 from accord.types import ROW_KINDS, Example, Origin, UsageError
@@ -46,11 +46,11 @@ class Format:
         """Return the names of all columns that it can read."""
         return {name for choice in (*self.needs, *self.reads) for name in choice.split("|")}
 
-    def matches(self, row: Row) -> bool:
-        for choice in self.needs:
-            if row.name(choice) is None:
-                return False
-        return self.when(row)
+    def fits(self, columns: Collection[str]) -> bool:
+        """Tell whether a row with these columns may be of the format; `when` tells whether it
+        is.
+        """
+        return all(any(name in columns for name in alternatives(each)) for each in self.needs)
 
     def columns(self, row: Row) -> set[str]:
         """Return the names of the row's columns that the format uses."""
@@ -269,12 +269,20 @@ def recognise(
     present = {name: value for name, value in decoded.columns.items() if value is not None}
     for seen in (present, decoded.columns) if len(present) < len(columns) else (present,):
         row = Row(seen, pairing)
-        for each in formats:
-            if each.matches(row):
+        whole = formats is FORMATS
+        fitting = _fitting(tuple(seen)) if whole else [f for f in formats if f.fits(seen)]
+        for each in fitting:
+            if each.when(row):
                 decoded.settle(sorted(each.columns(row)), row.notes)
                 row.read.clear()  # to look at a value is not to read it
                 return each, row
     raise RowError("unknown format", _nearest(columns, formats))
+
+
+@lru_cache(maxsize=64)  # most rows of a file have the same columns
+def _fitting(columns: tuple[str, ...]) -> tuple[Format, ...]:
+    """Return the formats of the table that rows with these columns may be of."""
+    return tuple(each for each in FORMATS if each.fits(columns))
 
 
 def _nearest(columns: dict, formats: tuple[Format, ...]) -> str:
