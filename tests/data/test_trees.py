@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from accord.data.encoding_findings import findings
 from accord.data.templates import make_template
+from accord.data.tree_table import Trees, packed
 from accord.data.trees import TOO_LONG, Limits, encode
+from accord.types import Tree
 
 MADE = make_template(crafted(merges=("ab",)), "auto")
 RAW = make_template(crafted(None, merges=("ab",)), "raw")
@@ -355,3 +357,12 @@ def test_a_row_that_the_template_refuses_says_nothing_of_the_others():
     made = make_template(crafted(refusing), "auto")
     out = encode([pair("q", system="be nice"), pair("q")], made, LONG)
     assert len(out.trees) == 1 and by_check(out, made)["data.template"].verdict == "ok"
+
+
+@given(st.lists(st.lists(st.integers(0, 70_000), min_size=2, max_size=4), max_size=4))
+def test_the_ids_that_occur(parts):
+    trees = [Tree((first,), (tuple(rest),), 0) for first, *rest in parts]
+    files = [packed(trees), packed(trees[:1])]
+    expected = sorted({token for part in parts for token in part})
+    joined = Trees.joined(files, [len(each) for each in files])
+    assert joined.used_ids().tolist() == expected
