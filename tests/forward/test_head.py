@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from accord.forward import head as head_module
 from accord.forward.head import token_logps
 from accord.models.headspec import HeadSpec
 
@@ -41,9 +42,11 @@ HEADS = {
 }
 
 
+@pytest.mark.parametrize("near", [2, 16])
 @pytest.mark.parametrize("chunk", [1, 4, 11, 256])
 @pytest.mark.parametrize("kind", HEADS)
-def test_chunks_equal_the_definition(kind, chunk):
+def test_chunks_equal_the_definition(kind, chunk, near, monkeypatch):
+    monkeypatch.setattr(head_module, "NEAR", near)
     hidden, targets, head = problem(**HEADS[kind])
     assert head.plain == (kind in ("plain", "scaled"))
     inputs = (hidden, *head.module.parameters())

@@ -21,6 +21,9 @@ from accord.models.headspec import HeadSpec
 # Rows at once on a CPU. 64 × 49,152 float32 logits are 13 MB: an update of truthfulqa took 2.14,
 # 1.96, 1.86 s with 64 and 2.21, 2.14, 1.96 s with 256 (SmolLM2-135M, bfloat16, 2 cores).
 CHUNK = 64
+# Rows of a chunk that are worked on between its matrix products: 16 × 49,152 float32 numbers are
+# 3 MB and stay near the processor. 483 tokens forward 134 ms, with 64 rows 152; the products 109.
+NEAR = 16
 
 
 def rows_at_once(device: torch.device, vocabulary: int) -> int:
@@ -61,18 +64,16 @@ class _ChunkedLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, head, chunk):
-        logps, entropies, lse = [], [], []
+        found = []
         for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-            logits = head.scaled(h @ weight.T)
-            total = torch.logsumexp(logits, dim=-1)
-            logps.append(logits.gather(1, t[:, None]).squeeze(1) - total)
-            entropies.append(_entropy(logits, total))
-            lse.append(total)
-        ctx.save_for_backward(hidden, weight, targets, torch.cat(lse))
+            products = h @ weight.T
+            for rows, wanted in zip(products.split(NEAR), t.split(NEAR), strict=True):
+                found.append(_figures(head.scaled(rows), wanted))
+        logps, entropy, lse = map(torch.cat, zip(*found, strict=True))
+        ctx.save_for_backward(hidden, weight, targets, lse)
         ctx.head, ctx.chunk = head, chunk
-        entropy = torch.cat(entropies)
         ctx.mark_non_differentiable(entropy)
-        return torch.cat(logps), entropy
+        return logps, entropy
 
     @staticmethod
     def backward(ctx, grad, _):
@@ -83,16 +84,32 @@ class _ChunkedLogps(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
         for start in range(0, len(targets), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
-            h, t, g = hidden[rows], targets[rows], grad[rows]
-            d = ctx.head.scaled(h @ weight.T).sub_(lse[rows, None]).exp_().mul_(-g[:, None])
-            d[torch.arange(len(t), device=d.device), t] += g
-            d = d.mul_(ctx.head.scale).to(weight.dtype)
+            h = hidden[rows]
+            d = h @ weight.T
+            for part, t, g, total in zip(
+                *(x.split(NEAR) for x in (d, targets[rows], grad[rows], lse[rows])), strict=True
+            ):
+                slope = ctx.head.scaled(part).sub_(total[:, None]).exp_().mul_(-g[:, None])
+                slope[torch.arange(len(t), device=d.device), t] += g
+                part.copy_(slope.mul_(ctx.head.scale))
             if grad_hidden is not None:
                 grad_hidden[rows] = d @ weight
             if grad_weight is not None:
                 grad_weight += d.T @ h
         whole = None if grad_weight is None else grad_weight.to(weight.dtype)
         return grad_hidden, whole, None, None, None
+
+
+def _figures(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute log-probs, entropies and log-sum-exps of a few rows, all three from one exponential:
+    H = lse − Σ e^(x − m) x / Σ e^(x − m), with m the largest logit.
+    """
+    largest = logits.amax(-1, keepdim=True)
+    powers = (logits - largest).exp_()
+    total = powers.sum(-1)
+    lse = total.log() + largest.squeeze(1)
+    logps = logits.gather(1, targets[:, None]).squeeze(1) - lse
+    return logps, lse - torch.linalg.vecdot(powers, logits) / total, lse
 
 
 @torch.no_grad()
