@@ -13,6 +13,7 @@ import copy
 import hashlib
 import os
 import struct
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -162,8 +163,14 @@ class Cached(Still):
             sent(torch.tensor(counts), self.device),
         )
 
-    def missing(self, trees: Sequence[Tree]) -> list[Tree]:
-        return [t for t in trees if any(key(t.prompt, c) not in self.table for c in t.completions)]
+    def missing(self, trees: Sequence[Tree]) -> np.ndarray:
+        """Return the places of the trees that are not in the table, short trees first."""
+        places, sizes = array("q"), array("q")
+        for place, tree in enumerate(trees):
+            if any(key(tree.prompt, each) not in self.table for each in tree.completions):
+                places.append(place)
+                sizes.append(tree.tokens)
+        return np.asarray(places)[np.argsort(sizes, kind="stable")]
 
     def fill(
         self,
@@ -180,12 +187,11 @@ class Cached(Still):
         table. Only the first rank reads the disk before and writes to it.
         """
         self._spread(world)
-        todo = self.missing(trees)
         # trees of similar length together; the order of the table does not matter
-        todo.sort(key=lambda tree: tree.tokens)
+        todo = self.missing(trees)
         size = PIECE * world.size
         for start in range(0, len(todo), size):
-            piece = todo[start : start + size]
+            piece = [trees[place] for place in todo[start : start + size]]
 
             def report(done: int, start: int = start) -> None:
                 progress(min(start + done, len(todo)), len(todo))
