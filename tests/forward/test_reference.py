@@ -294,7 +294,7 @@ def test_recheck_refuses_numbers_that_are_not_numbers(tmp_path):
     trees, live = some_trees(), Counting()
     held = cache(tmp_path)
     held.fill(live, trees, 100)
-    held.table = {k: (float("nan"), count) for k, (_, count) in held.table.items()}
+    held.table |= {k: (float("nan"), count) for k, (_, count) in held.table.items()}
     with pytest.raises(Refused):
         held.recheck(live, trees, 0, 2e-4)
 

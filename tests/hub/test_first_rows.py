@@ -9,10 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import pair_rows, write_rows
 from hub.test_data import SHARDS, TEST, card, jsonl, parquet, prompts_of, refused
-from training.helpers import metrics, run
+from training.helpers import metrics, run, stopped_after
 
+import accord
 from accord.config.build import build
 from accord.data import first_rows
 from accord.data.containers import locate, require_there
@@ -22,7 +24,7 @@ from accord.data.store import encode, folder
 from accord.environment.hub import client, store
 from accord.environment.hub.names import parse
 from accord.errors import CheckpointError
-from accord.types import DataError, UsageError
+from accord.types import DataError, Interrupted, UsageError
 
 PROMPTS = [row["prompt"] for row in pair_rows(12)]
 
@@ -193,18 +195,44 @@ def test_stores_of_other_rows_are_others(hub, tiny_folder, tmp_path, monkeypatch
     assert len([each for each in folder.root().iterdir() if each.is_dir()]) == 4
 
 
-def test_a_run_pins_its_rows_and_goes_on_without_a_network(hub, pairs, tiny_folder, tmp_path):
-    import accord
-
+def test_a_run_pins_its_rows_and_goes_on_without_a_network(
+    hub, pairs, tiny_folder, tmp_path, monkeypatch
+):
     commit = pairs.branches["main"]
-    options = {"held_out": "hub:org/pairs#test[:1]", "steps": 3}
-    made = run(tiny_folder, "hub:org/pairs#train[:6]", tmp_path / "run", **options)
-    config = json.loads(json.dumps(accord.config.schema.load_recipe(f"{made.folder}/config.yaml")))
-    assert config["data"]["train"] == f"hub:org/pairs@{commit}#train[:6]"
-    assert config["data"]["held_out"] == f"hub:org/pairs@{commit}#test[:1]"
-    data = json.loads((Path(made.folder) / "data.json").read_text())
+    options = {"held_out": "hub:org/pairs#test[:1]", "steps": 4, "set": {"checkpoint.every": 1}}
+    whole = run(tiny_folder, "hub:org/pairs#train[:6]", tmp_path / "whole", **options)
+    with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
+        run(tiny_folder, "hub:org/pairs#train[:6]", tmp_path / "cut", **options)
+    config = yaml.safe_load((tmp_path / "cut/config.yaml").read_text())["data"]
+    assert config["train"] == f"hub:org/pairs@{commit}#train[:6]"
+    assert config["held_out"] == f"hub:org/pairs@{commit}#test[:1]"
+    data = json.loads((tmp_path / "cut/data.json").read_text())
     assert (data["train"]["ledger"]["rows"], data["held_out"]["ledger"]["rows"]) == (6, 1)
     assert any("not looked at" in note for note in data["train"]["ledger"]["notes"])
+    pairs.commit({"other.jsonl": jsonl(3)})
+    offline(monkeypatch)
+    resumed = accord.resume(tmp_path / "cut")
+    assert metrics(resumed) == metrics(whole)
+    assert fetched(hub) == [next(iter(TEST)), *list(SHARDS)[:2]]
+
+
+def test_held_out_rows_are_cut_off_the_first_rows(hub, pairs, tiny_folder, tmp_path):
+    made = run(
+        tiny_folder, "hub:org/pairs#train[:8]", tmp_path / "run", set={"data.hold_out": 0.25}
+    )
+    data = json.loads((Path(made.folder) / "data.json").read_text())
+    assert data["hold_out"]["rows"] == 8 and data["hold_out"]["data"].endswith("#train[:8]")
+    assert data["train"]["ledger"]["rows"] + data["held_out"]["ledger"]["rows"] == 8
+    assert fetched(hub) == list(SHARDS)[:2]
+
+
+def offline(monkeypatch) -> None:
+    """Keep the network off, as a user does."""
+    from huggingface_hub import constants
+
+    client.forget()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 # ---------------------------------------------------------------- shards that are missing
@@ -230,15 +258,11 @@ def test_the_first_shard_is_missing(hub, pairs):
 
 
 def test_what_hf_download_fetched_of_a_set_is_enough(hub, pairs, monkeypatch):
-    from huggingface_hub import constants
-
     commit, first = pairs.branches["main"], next(iter(SHARDS))
     prompts_of("hub:org/pairs#train[:4]")
     for record in Path(folder.root().parent / "hub").rglob("*.json"):
         record.unlink()  # as if another tool had fetched it
-    client.forget()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    offline(monkeypatch)
     assert prompts_of(f"hub:org/pairs@{commit}#train[:3]") == PROMPTS[:3]
     refused(f"hub:org/pairs@{commit}#train[:5]", "2 of 3 shards are missing: number 1, 2")
     refused(f"hub:org/pairs@{commit}#train", "2 of 3 shards are missing")
@@ -247,11 +271,8 @@ def test_what_hf_download_fetched_of_a_set_is_enough(hub, pairs, monkeypatch):
 
 
 def test_offline_the_next_shard_is_named(hub, pairs, monkeypatch):
-    from huggingface_hub import constants
-
     prompts_of("hub:org/pairs#train[:4]")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    offline(monkeypatch)
     assert prompts_of("hub:org/pairs#train[:2]") == PROMPTS[:2]
     command = f"hf download org/pairs {list(SHARDS)[1]} --repo-type dataset --revision"
     refused("hub:org/pairs#train[:5]", "HF_HUB_OFFLINE", command)
