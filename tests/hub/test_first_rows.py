@@ -38,7 +38,7 @@ def pairs(hub):
 
 def fetched(hub) -> list[str]:
     """The data files that were asked for, in order."""
-    found = [each.path.partition("?")[0].rpartition("/resolve/")[2] for each in hub.requests]
+    found = [each.path.partition("?")[0].partition("/resolve/")[2] for each in hub.requests]
     paths = [each.partition("/")[2] for each in found if each]
     return [path for path in dict.fromkeys(paths) if path != "README.md"]
 
@@ -123,7 +123,7 @@ def test_the_ledger_says_what_was_not_looked_at(hub, pairs):
     first, second, third = SHARDS
     told = notes_of("hub:org/pairs#train[:5]")
     assert f"2 files of the hub: {first} to {second}" in told
-    rest = f"further rows of {second} and 1 further file"
+    rest = f"further rows of {second}, 1 further file"
     assert f"the first 5 rows of the split are read; not looked at: {rest}" in told
     assert "not looked at: 2 further files" in notes_of("hub:org/pairs#train[:4]")
     assert f"not looked at: further rows of {third}" in notes_of("hub:org/pairs#train[:11]")
@@ -134,7 +134,7 @@ def test_what_is_fetched_is_said_once(hub, pairs, capsys):
     size = store.size_in_words(sum(map(len, SHARDS.values())))
     said = capsys.readouterr().err
     assert said.count("fetching shards one after the other") == 1
-    assert f"all 3 files would be {size}" in " ".join(said.split())
+    assert f"the whole split is 3 files, {size}" in " ".join(said.split())
     prompts_of("hub:org/pairs#train[:9]")
     assert not capsys.readouterr().err, "all are here"
 
@@ -213,7 +213,7 @@ def test_a_run_pins_its_rows_and_goes_on_without_a_network(
     offline(monkeypatch)
     resumed = accord.resume(tmp_path / "cut")
     assert metrics(resumed) == metrics(whole)
-    assert fetched(hub) == [next(iter(TEST)), *list(SHARDS)[:2]]
+    assert fetched(hub) == [*list(SHARDS)[:2], next(iter(TEST))]
 
 
 def test_held_out_rows_are_cut_off_the_first_rows(hub, pairs, tiny_folder, tmp_path):
@@ -244,6 +244,8 @@ def test_a_missing_shard_behind_the_rows_is_no_fault(hub, pairs):
     pairs.commit(files)
     refused("hub:org/pairs#train", "1 of 3 shards are missing")
     assert prompts_of("hub:org/pairs#train[:4]") == PROMPTS[:4]
+    told = notes_of("hub:org/pairs#train[:4]")
+    assert "not looked at: shards behind one that is missing" in told
     gap = "1 of 3 shards are missing: number 1", "The shards in front of it hold 4 rows."
     refused("hub:org/pairs#train[:5]", *gap)
     assert fetched(hub) == list(SHARDS)[:1]

@@ -52,8 +52,12 @@ def fetch_first(
         found, whole = counts.of(file, root / file, wanted - rows)
         rows += found
         if rows >= wanted:
-            left = len(files) - number
-            return FirstRows(list(files[:number]), wanted, _note(wanted, file, left, whole, rows))
+            unread = [f"further rows of {file}"] if not whole or rows > wanted else []
+            if left := len(files) - number:
+                unread.append(plural(left, "further file"))
+            if gap is not None:
+                unread.append("shards behind one that is missing")
+            return FirstRows(list(files[:number]), wanted, _note(wanted, unread))
     if gap is not None:
         raise DataError(f"{gap} The shards in front of it hold {plural(rows, 'row')}.") from gap
     return FirstRows(
@@ -68,11 +72,9 @@ def _fewer(name: HubName, rows: int) -> str:
     return f"Or take fewer rows; those of the shards that are here: {replace(name, first=rows)}"
 
 
-def _note(wanted: int, last: str, left: int, whole: bool, rows: int) -> str:
+def _note(wanted: int, unread: Sequence[str]) -> str:
     """Say what is not looked at."""
-    unread = [f"further rows of {last}"] if not whole or rows > wanted else []
-    unread += [plural(left, "further file")] if left else []
-    told = f"not looked at: {' and '.join(unread)}" if unread else "there are no others"
+    told = f"not looked at: {', '.join(unread)}" if unread else "there are no others"
     return f"the first {plural(wanted, 'row')} of the split are read; {told}"
 
 
@@ -125,7 +127,7 @@ class _Progress:
             size = store.size_in_words(sum(self.listing.files[each].size for each in self.files))
             store.say(
                 f"{self.name}: fetching shards one after the other until they hold so many rows;"
-                f" all {plural(len(self.files), 'file')} would be {size}"
+                f" the whole split is {plural(len(self.files), 'file')}, {size}"
             )
         elif time.monotonic() - self.said >= store.EVERY:
             store.say(f"{rows:,} of {self.name.first:,} rows are here; fetching {file}")
