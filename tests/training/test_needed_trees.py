@@ -10,6 +10,7 @@ import pytest
 from accord.data.order import Order, Part
 from accord.data.tree_table import packed
 from accord.engine.step import make_batch
+from accord.training.setup import references
 from accord.training.setup.references import needed_trees
 from accord.types import Tree
 
@@ -73,9 +74,10 @@ def test_needed_trees_are_those_that_objects_would_be(coupled, parts, steps, hel
     assert len(found) == len(wanted) and list(found) == wanted
 
 
-def test_a_collision_of_prompts_hashes_loses_no_tree():
+def test_a_collision_of_prompts_hashes_loses_no_tree(monkeypatch):
     """Hashes only say which trees to compare."""
     learner = SimpleNamespace(seed=0, objective=SimpleNamespace(context=None))
     source = source_of(Order(9, 9, 0), HELD_OUT)
     source.rows.trees.__dict__["prompt_hashes"] = np.zeros(9, np.uint64)
+    monkeypatch.setattr(references, "prompt_hash", lambda prompt: 0)
     assert list(needed_trees(learner, source, 1)) == in_memory(learner, source, 1)
