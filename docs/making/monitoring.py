@@ -86,6 +86,22 @@ METRICS = {
         "at 0: the preference term is spent",
     ),
     "log_odds_chosen": ("orpo: log-odds of chosen over rejected", "rises", "falls"),
+    "diag/file_1/loss": (
+        (
+            "of several training files, the loss of the first one's rows in the batch; file_2 is"
+            " the second, as the config lists them"
+        ),
+        "falls; files may differ in how low it begins",
+        "that of one file stays where it began while the others fall: it teaches something else",
+    ),
+    "diag/file_1/margins": ("the reward margin of those rows", "grows", "shrinks below 0"),
+    "diag/file_1/accuracies": ("their reward accuracy", "rises", "falls below .5"),
+    "diag/file_1/rows": (
+        "how many rows of the file are in the batch",
+        "its share of an epoch (data.mix)",
+        "–",
+    ),
+    "diag/file_1/answer_tokens": ("tokens of their answers", "–", "–"),
     "rollouts/reward": (
         (
             "mean reward of a batch of the policy's own answers; its parts stand under"
@@ -301,6 +317,7 @@ def described(name: str) -> str:
     )
     name = re.sub(r"^diag/(kl|gold|reward)_(low|high)$", "diag/reward_low", name)
     name = re.sub(r"^diag/auc_(low|high)$", "diag/auc_low", name)
+    name = re.sub(r"^diag/file_\d+/", "diag/file_1/", name)
     return name.replace("/rejected", "/chosen") if name.startswith("diag/") else name
 
 

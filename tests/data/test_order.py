@@ -2,6 +2,7 @@
 baseline.
 """
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accord.data.order import Order, _epoch, mismatch
+from accord.data.order import Order, Part, _epoch, mismatch
 from accord.types import Tree
 
 sizes = st.integers(1, 60)
@@ -44,6 +45,27 @@ def test_the_order_is_the_same_on_every_machine():
     """Written down once: a change of the generator would make a resumed run skip rows."""
     assert Order(10, 4, 0).batch(0).tolist() == [0, 7, 8]
     assert Order(10, 4, 0, bytes((0, 1) * 5)).batch(0).tolist() == [8, 1, 2]
+
+
+@given(sizes, sizes, st.integers(0, 3), st.booleans(), st.sampled_from([1, 2]), st.booleans())
+def test_the_digest_is_that_of_all_batches(n, size, seed, mixed, unit, several):
+    """Checkpoints hold it: batches as int64 with a bar between, then the files."""
+    strata = bytes(row % 3 for row in range(n)) if mixed else None
+    parts = (Part(n * unit, 1.5), Part(3 * unit, 0.5)) if several else ()
+    if parts and strata is not None:
+        strata += bytes(3)
+    rows = (n + 3 * several) * unit
+    order = Order(rows, size * unit, seed, strata, unit, parts)
+    batches = [batch.astype(np.int64).tobytes() for batch in epoch(order)]
+    batches += [repr((part.rows, part.taken(unit))).encode() for part in parts]
+    assert order.digest == hashlib.sha256(b"|".join(batches)).hexdigest()
+
+
+def test_the_digest_of_a_run_of_before():
+    """Written down once: a resumed run refuses another."""
+    mix = Order(12, 4, 1, bytes((0, 1) * 3), 2, (Part(8, 2.0), Part(4, 0.5)))
+    assert Order(10, 4, 0).digest.startswith("95ca9137e9070c42a0fe95c25d42eedf")
+    assert mix.digest.startswith("e9b0f87ea1d154dae5023c1ab2a83539")
 
 
 def test_epochs_and_seeds_differ():

@@ -255,6 +255,7 @@ def test_a_rule_s_entry():
         ("diag/eval_drift", "diag/drift"),
         ("diag/eval_accuracy_high", "diag/accuracy_low"),
         ("diag/log_ratio/rejected", "diag/log_ratio/chosen"),
+        ("diag/file_12/loss", "diag/file_1/loss"),
         ("logps/rejected", "logps/rejected"),
     ],
 )

@@ -159,12 +159,12 @@ def test_only_what_is_missing_is_computed(tmp_path):
     second.load()
     # one of its answers is known
     other = Tree(trees[1].prompt, (trees[1].completions[0], (9, 9)), 9)
-    assert second.missing([*trees, other]) == [*trees[2:], other]
+    assert sorted(second.missing([*trees, other])) == [2, 3, 4]
     live.asked.clear()
     assert second.fill(live, [*trees, other], 100) == 3 and sorted(live.asked) == [2, 3, 9]
     assert second.fill(live, [*trees, other], 100) == 0
     third = cache(tmp_path)
-    assert third.load() == [] and third.missing([*trees, other]) == []
+    assert third.load() == [] and not len(third.missing([*trees, other]))
 
 
 def test_pieces_are_kept_when_the_pass_is_cut_off(tmp_path):
@@ -294,7 +294,7 @@ def test_recheck_refuses_numbers_that_are_not_numbers(tmp_path):
     trees, live = some_trees(), Counting()
     held = cache(tmp_path)
     held.fill(live, trees, 100)
-    held.table = {k: (float("nan"), count) for k, (_, count) in held.table.items()}
+    held.table |= {k: (float("nan"), count) for k, (_, count) in held.table.items()}
     with pytest.raises(Refused):
         held.recheck(live, trees, 0, 2e-4)
 

@@ -323,7 +323,8 @@ def test_a_full_disk_is_said_before_a_byte(hub, pairs, monkeypatch):
         f"{len(rows(40)) / 1000:.1f} kB have to be fetched",
         "has room for 0.1 kB",
         "HF_HOME",
-        "one split or one file",
+        "Or take its first rows alone, such as hub:org/pairs@",
+        "#train[:100000]",
         error=CheckpointError,
     )
     assert not hub.asked("/resolve/")

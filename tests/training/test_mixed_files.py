@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import yaml
 from conftest import pair_rows, write_rows
-from training.helpers import json_lines, labelled_rows, ready_for, run, stopped_after
+from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
 from training.worlds import in_world, train
 
 import accord
@@ -225,6 +225,58 @@ def test_the_report_slices_by_file(tiny_folder, two, tmp_path):
     assert {f"file {path}" for path in held_out} <= {
         s["slice"] for s in measured["pairs"]["slices"]
     }
+
+
+@pytest.mark.parametrize("method", ["dpo", "simpo", "sft", "kto"])
+def test_figures_of_the_files_add_up_to_those_of_the_whole(method, tiny_folder, two, tmp_path):
+    """A batch's figure is the mean of its files' figures, by what the loss is divided by."""
+    result = run(tiny_folder, two, tmp_path / "run", method=method, steps=6, batch_size=6)
+    ready = ready_for(tiny_folder, two, method=method, steps=6, batch_size=6)
+    per = "answer_tokens" if ready.learner.objective.denominator == "tokens" else "rows"
+    for update, line in enumerate(metrics(result)):
+        counts = Counter(
+            ready.source.origin(tree).rpartition(":")[0] for tree in ready.source.batch(update)
+        )
+        found = [of_file(line, number) for number in (1, 2)]
+        assert [each.get("rows", 0) for each in found] == [counts[each["path"]] for each in two]
+        found = [each for each in found if each]
+        total = sum(each[per] for each in found)
+        loss = sum(each[per] * each["loss"] for each in found) / total
+        assert loss == pytest.approx(line["loss"], rel=1e-12)
+        named = {"margins": "rewards/margins", "accuracies": "rewards/accuracies"}
+        for short, name in named.items():
+            assert all((short in each) == (name in line) for each in found)
+            if name in line:
+                whole = sum(each["rows"] * each[short] for each in found) / sum(counts.values())
+                assert whole == pytest.approx(line[name], rel=1e-9, abs=1e-12)
+
+
+def of_file(line: dict, number: int) -> dict:
+    """The figures of one file in a line of metrics.jsonl."""
+    start = f"diag/file_{number}/"
+    return {name.removeprefix(start): v for name, v in line.items() if name.startswith(start)}
+
+
+def test_a_run_on_one_file_has_no_figures_by_file(tiny_folder, pairs_file, tmp_path):
+    result = run(tiny_folder, [pairs_file], tmp_path / "run", steps=2)
+    assert not any("file_" in name for line in metrics(result) for name in line)
+    assert "Training rows by file" not in render([Recorded.open(str(result.folder))])
+
+
+def test_the_report_shows_the_training_rows_of_each_file(tiny_folder, two, tmp_path):
+    result = run(tiny_folder, two, tmp_path / "run", steps=11, batch_size=4)
+    lines = metrics(result)
+    page = render([Recorded.open(str(result.folder))])
+    assert "Training rows by file" in page
+    for number, file in enumerate(two, 1):
+        own = [of_file(line, number) for line in lines]
+        taken = sum(each.get("rows", 0) for each in own)
+        cells = [f"{taken:,}"]
+        for name in ("loss", "margins", "accuracies"):
+            ends = [f"{each[name]:.3f}" if each else "–" for each in (own[0], own[-1])]
+            cells.append(" → ".join(ends))
+        row = "".join(f'<td class="n">{cell}</td>' for cell in cells)
+        assert f"<td>{file['path']}</td>{row}" in page
 
 
 def test_held_out_files_may_have_columns_of_their_own(tiny_folder, two, tmp_path):

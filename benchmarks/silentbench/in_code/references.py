@@ -67,7 +67,7 @@ def cache_stale(world: World) -> None:
 
     def fill(self, live, trees, *rest):
         done = right(self, live, trees, *rest)
-        self.table = {key: (total * 1.05, count) for key, (total, count) in self.table.items()}
+        self.table |= {key: (total * 1.05, count) for key, (total, count) in self.table.items()}
         return done
 
     world.patch(reference.Cached, "fill", fill)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -76,22 +77,20 @@ class Seen:
 
 def trained_rows(rows: Iterable[tuple[Sequence[Turn], Sequence[str]]]) -> TrainedRows:
     """Hash the rows of a run, each its prompt and its answers (none, if the policy drew them)."""
-    prompts: list[int] = []
-    answers: set[int] = set()
-    different: dict[int, bytes] = {}
+    prompts, answers = array("Q"), array("Q")
+    first: dict[int, bytes] = {}  # the texts of the first different prompts
     for turns, texts in rows:
         key = _prompt_key(turns)
         prompts.append(key)
-        answers.update(map(_answer_key, texts))
-        if len(different) < SIGNED:
-            different.setdefault(key, _spoken(turns))
-        else:
-            different.setdefault(key, b"")
+        answers.extend(map(_answer_key, texts))
+        if len(first) < SIGNED and key not in first:
+            first[key] = _spoken(turns)
+    keys = np.asarray(prompts, np.uint64)
     return TrainedRows(
-        np.array(prompts, np.uint64),
-        np.array(sorted(answers), np.uint64),
-        minhash.signatures(list(different.values())[:SIGNED]),
-        len(different),
+        keys,
+        np.unique(np.asarray(answers, np.uint64)),
+        minhash.signatures(list(first.values())),
+        len(np.unique(keys)),
     )
 
 
@@ -99,9 +98,11 @@ def seen(trained: Sequence[TrainedRows], examples: Sequence[Example]) -> Seen:
     """Count the examples that are among rows that were trained on."""
     keys = np.array([_prompt_key(example.prompt) for example in examples], np.uint64)
     by_prompt = np.isin(keys, np.concatenate([each.prompts for each in trained]))
-    known = set(np.concatenate([each.answers for each in trained]).tolist())
-    own = [[_answer_key(text) in known for text in each.completions] for each in examples]
-    by_answer = np.array([all(found) for found in own], bool)
+    known = np.concatenate([each.answers for each in trained])
+    own = array("Q", (_answer_key(text) for each in examples for text in each.completions))
+    owner = np.repeat(np.arange(len(examples)), [len(each.completions) for each in examples])
+    other = owner[~np.isin(np.asarray(own, np.uint64), known)]
+    by_answer = np.bincount(other, minlength=len(examples)) == 0
     telling = np.array([sum(map(len, each.completions)) >= TELLING for each in examples], bool)
     whole = by_prompt & by_answer
     moved = by_answer & telling & ~by_prompt

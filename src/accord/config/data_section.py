@@ -23,8 +23,8 @@ from accord.errors import UsageError, plural
 class DataConfig(Section):
     train: str
     """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, -
-    for standard input, or hub:org/name@revision#split, of which a run records the commit. A list
-    mixes files: [{path: a.jsonl, weight: 2}, {path: b.jsonl}]."""
+    for standard input, or hub:org/name@revision#split, of which a run records the commit, or its
+    first N rows, #split[:N]. A list mixes files: [{path: a.jsonl, weight: 2}, {path: b.jsonl}]."""
     held_out: str | None = None
     """File to evaluate on, or a list of files. Never trained on."""
     train_files: tuple[MixedFile, ...] = Field((), exclude=True)

@@ -20,6 +20,7 @@ from pydantic import field_validator
 
 from accord.config.columns import parse_columns, parse_names
 from accord.config.section import Section
+from accord.environment.hub.names import is_hub, without_rows
 from accord.errors import UsageError
 
 MOST_REPEATS = 100  # larger weights of a file are slips: a row would be seen so often in one epoch
@@ -111,13 +112,18 @@ def as_entries(given: Sequence, field: str) -> list[dict]:
                 f"{field}: standard input (-) cannot be one of several files; write its rows to a"
                 " file"
             )
-        place = os.path.realpath(os.path.expanduser(path))
+        # the first rows of a hub's split are rows of that split
+        place = without_rows(path)[0] if is_hub(path) else _place(path)
         if place in places:
             named = path if path == places[place] else f"{places[place]} and {path}"
             remedy = "; give it once, with a weight" if field == "train" else ""
             raise ValueError(f"{field}: {named} is the same file twice{remedy}")
         places[place] = path
     return entries
+
+
+def _place(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
 
 
 def name_of(entries: Sequence[dict]) -> str:

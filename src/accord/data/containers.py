@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,9 +28,9 @@ from accord.data.json_rows import Numbered
 from accord.data.shards import container_of
 from accord.data.streams import MAX_ROW_BYTES, file_bytes, rows_of
 from accord.environment.digests import file_digest
-from accord.environment.hub.names import PREFIX, is_hub, may_be_repo
+from accord.environment.hub.names import PREFIX, is_hub, may_be_repo, without_rows
 from accord.environment.nearest import did_you_mean
-from accord.errors import AccordWarning
+from accord.errors import AccordWarning, plural
 from accord.types import DataError, FileLine
 
 __all__ = ["KINDS", "MAX_ROW_BYTES", "Kind", "Source", "is_there", "locate", "named_copy"]
@@ -79,12 +80,13 @@ class Source:
 
     def digest(self) -> str:
         """Return the sha256 of the file's bytes; of several files, of their names and bytes in
-        order.
+        order; of the first rows of files, of their number as well.
         """
-        if self.path.is_file():
+        wanted = None if self.parts is None else self.parts.rows
+        if self.path.is_file() and wanted is None:
             return file_digest(self.path)
         parts = self._parts()
-        total = hashlib.sha256()
+        total = hashlib.sha256(b"" if wanted is None else f"first {wanted}\0".encode())
         for name, file in zip(parts.names, parts.files, strict=True):
             total.update(f"{name}\0{file_digest(file)}\0".encode("utf-8", "surrogateescape"))
         return total.hexdigest()
@@ -108,9 +110,10 @@ class Source:
                 warnings.warn(f"{self.name}: {parts.partial}", AccordWarning, stacklevel=2)
             if len(parts.files) == 1 and not self.path.is_dir():
                 file = file_bytes(parts.files[0], self.name, self.notes, parts.features)
-                yield from rows_of(file, max_row_bytes)
+                found = rows_of(file, max_row_bytes)
             else:
-                yield from self._many(parts, max_row_bytes)
+                found = self._many(parts, max_row_bytes)
+            yield from found if parts.rows is None else _first(found, parts.rows)
         except DataError as error:
             named = str(error).startswith(tuple(names))
             raise (error if named else DataError(f"{self.name}: {error}")) from error
@@ -135,6 +138,24 @@ class Source:
                 named = str(error).startswith(shown)
                 raise (error if named else DataError(f"{shown}: {error}")) from error
             before = last
+
+
+def _first(rows: Iterator[Numbered], wanted: int) -> Iterator[Numbered]:
+    """Yield the first rows.
+
+    Raises:
+      DataError: there are fewer than were counted when their files were fetched.
+    """
+    count = 0
+    for row in islice(rows, wanted):
+        count += 1
+        yield row
+    if count < wanted:
+        raise DataError(
+            f"{plural(count, 'row')} came of the {wanted:,} that were counted: a file in the hub's"
+            " cache, or accord's note of its rows, has changed since. Remove the folder hub/ in"
+            " accord's cache (ACCORD_CACHE), and they are counted again."
+        )
 
 
 def _placed(line: int, file: str, before: int) -> FileLine:
@@ -206,6 +227,7 @@ def locate(path: str | Path) -> Iterator[Source]:
             yield Source("standard input", copy)
         return
     if glob.has_magic(name) and not os.path.lexists(name):
+        _refuse_rows(name)
         yield Source(name, Path(name))
         return
     kind = _kind(name)
@@ -218,8 +240,24 @@ def locate(path: str | Path) -> Iterator[Source]:
     yield Source(name, Path(name))
 
 
+def _refuse_rows(name: str) -> None:
+    """Refuse [:N] behind a file here: only names of a hub take it.
+
+    Raises:
+      DataError: what stands before it is a file, a folder or a pattern.
+    """
+    file, inside = without_rows(name)
+    if inside is not None and ":" in inside and not is_there(name) and is_there(file):
+        raise DataError(
+            f"{name}: [:N], the first N rows, can stand behind names of a hub alone"
+            f" ({PREFIX}org/name#train[:100000]), where it saves fetching the rest. Write the first"
+            f" rows of {file} into a file of their own, and name that."
+        )
+
+
 def _kind(name: str) -> int:
     """Return the mode bits of what lies there."""
+    _refuse_rows(name)
     try:
         return os.stat(name).st_mode
     # ValueError: a NUL in the name

@@ -38,6 +38,7 @@ class Parts:
     names: list[str]  # of the files, as the digest and messages name them
     notes: list[str] = field(default_factory=list)
     partial: str = ""  # a note that the files are a part of a data set
+    rows: int | None = None  # so many rows of them, from the first file on; None: all
     # column -> its type as `datasets` describes it, where the folder says so
     features: Mapping[str, Any] = field(default_factory=dict)
 

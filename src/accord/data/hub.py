@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path, PurePosixPath
 
+from accord.data.first_rows import fetch_first
 from accord.data.folders import Parts, card_features, card_of, fits_pattern, listed_splits
-from accord.data.shards import container_of, data_files, natural, one_data_set, siblings
+from accord.data.shards import (
+    MissingShards,
+    container_of,
+    data_files,
+    natural,
+    one_data_set,
+    siblings,
+)
 from accord.environment.hub import store
 from accord.environment.hub.client import Listing
 from accord.environment.hub.names import DATASET, HubName, parse
@@ -33,6 +41,11 @@ class Split:
 
     label: str  # split, or configuration/split
     files: list[str]
+
+    @property
+    def is_file(self) -> bool:
+        """Tell whether one file was named by its path: a shard, if that is asked for."""
+        return self.files == [self.label]
 
 
 @dataclass(frozen=True)
@@ -67,18 +80,40 @@ def fetch_data(text: str) -> Fetched:
     listing = store.located(name)
     pinned = name.at(listing.name.revision)
     split = _asked(pinned, listing)
-    files = _whole(pinned, split, listing)
-    root = store.fetch(listing, files, pinned)
-    notes = [f"{plural(len(files), 'file')} of the hub: {files[0]}"]
-    notes[0] += f" to {files[-1]}" * (len(files) > 1)
+    if pinned.first is None:
+        files, rows, notes = _whole(pinned, split), None, []
+        store.fetch(listing, files, pinned, instead=_instead(pinned, split))
+    else:
+        found = fetch_first(pinned, listing, *_up_to_a_gap(pinned, split))
+        files, rows, notes = found.files, found.rows, [found.note]
+    root = store.snapshot(listing.name)
+    more = f" to {files[-1]}" * (len(files) > 1)
+    notes.insert(0, f"{plural(len(files), 'file')} of the hub: {files[0]}{more}")
     parts = Parts(
         [root / file for file in files],
         files,
         notes,
-        partial=_partial(files, listing),
+        partial=_partial(split.files, listing),
+        rows=rows,
         features=card_features(_card(root, listing)),
     )
     return Fetched(str(pinned), root, parts)
+
+
+def _instead(name: HubName, split: Split) -> str:
+    """Say what else can be read where the disk has no room for a whole split."""
+    one = "" if split.is_file else ", or name one file of it behind #"
+    return f"Or take its first rows alone, such as {name.whole}#{split.label}[:100000]{one}."
+
+
+def _up_to_a_gap(name: HubName, split: Split) -> tuple[list[str], DataError | None]:
+    """Return the files of a split in order, up to the first shard that is missing, and the error
+    that it is; all files and None where none is.
+    """
+    try:
+        return _whole(name, split), None
+    except MissingShards as error:
+        return list(error.before), error
 
 
 def _partial(files: Sequence[str], listing: Listing) -> str:
@@ -189,26 +224,25 @@ def _choose(name: HubName, splits: Sequence[Split], listing: Listing) -> Split:
 
 def _named(name: HubName, splits: Sequence[Split]) -> str:
     lines = [
-        f"\n  {name.whole}#{split.label}    ({plural(len(split.files), 'file')})"
+        f"\n  {name.whole}#{split.label}{name.rows}    ({plural(len(split.files), 'file')})"
         for split in splits[:SHOWN]
     ]
     return "".join(lines) + f"\n  … and {len(splits) - SHOWN:,} more" * (len(splits) > SHOWN)
 
 
-def _whole(name: HubName, split: Split, listing: Listing) -> list[str]:
+def _whole(name: HubName, split: Split) -> list[str]:
     """Return the files of a split in order.
 
     Raises:
-      DataError: a shard is missing, or the files are of several kinds.
+      DataError: the files are of several kinds. MissingShards: a shard is missing.
     """
-    alone = split.files == [split.label]  # named by its path: one shard, if that is asked for
+    if split.is_file:
+        return split.files
     try:
         return one_data_set(
-            split.files,
-            lambda path: f"{name.whole}#{path}",
-            chosen=True,
-            lone=True,
-            beside=[path for path in listing.files if path not in split.files] if alone else (),
+            split.files, lambda path: f"{name.whole}#{path}", chosen=True, lone=True
         )
+    except MissingShards as error:
+        raise MissingShards(f"{name}: {error}", error.before) from error
     except DataError as error:
         raise DataError(f"{name}: {error}") from error

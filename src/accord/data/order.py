@@ -84,21 +84,26 @@ class Order:
         Another version of a library may shuffle differently; a resumed run would then see some rows
         twice and others never.
         """
-        batches = [
-            self.batch(index).astype(np.int64).tobytes() for index in range(self.batches_per_epoch)
-        ]
-        # later epochs of a file of which one takes a half depend on its size as well
-        batches += [repr((part.rows, part.taken(self.unit))).encode() for part in self.parts]
-        return hashlib.sha256(b"|".join(batches)).hexdigest()
+        units = self._epoch(0)
+        rows = (units[:, None] * self.unit + np.arange(self.unit)).astype(np.int64).ravel()
+        whole, total = memoryview(rows).cast("B"), hashlib.sha256()
+        size = rows.itemsize * self.unit
+        for index in range(self.batches_per_epoch):
+            begin, end = self._cut(index, len(units)), self._cut(index + 1, len(units))
+            total.update(b"|" if index else b"")
+            total.update(whole[begin * size : end * size])
+        for part in self.parts:
+            # later epochs of a file of which one takes a half depend on its size as well
+            total.update(f"|{(part.rows, part.taken(self.unit))!r}".encode())
+        return total.hexdigest()
 
     def batch(self, index: int) -> np.ndarray:
         """Return the row numbers of batch `index`, counted from the start of training, [≤
         batch_size].
         """
         epoch, position = divmod(index, self.batches_per_epoch)
-        units = _epoch(self.n // self.unit, self.seed, epoch, self.strata, self._units)
-        cuts = [round(k * len(units) / self.batches_per_epoch) for k in (position, position + 1)]
-        chosen = units[cuts[0] : cuts[1]]
+        units = self._epoch(epoch)
+        chosen = units[self._cut(position, len(units)) : self._cut(position + 1, len(units))]
         return (chosen[:, None] * self.unit + np.arange(self.unit)).ravel()
 
     def most_often(self, index: int) -> np.ndarray:
@@ -115,6 +120,13 @@ class Order:
         ]
         ends = np.cumsum([part.rows for part in self.parts])
         return np.array(passes)[np.searchsorted(ends, rows, side="right")]
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        return _epoch(self.n // self.unit, self.seed, epoch, self.strata, self._units)
+
+    def _cut(self, position: int, units: int) -> int:
+        """Return where a batch of an epoch of so many units begins."""
+        return round(position * units / self.batches_per_epoch)
 
     @cached_property
     def _units(self) -> tuple[tuple[int, int], ...]:
@@ -179,22 +191,31 @@ def mismatch(trees: Sequence[Tree], seed: int) -> list[Tree]:
     more than half of the batch find too few partners; those left over are skipped. An empty result
     means that the batch has one prompt only.
     """
-    groups: dict[tuple[int, ...], list[Tree]] = {}
-    for tree in trees:
-        groups.setdefault(tree.prompt, []).append(tree)
+    places = mismatched_places([tree.prompt for tree in trees], seed)
+    return [with_answer_of(trees[own], trees[donor]) for own, donor in places]
+
+
+def with_answer_of(tree: Tree, donor: Tree) -> Tree:
+    """Return a row with the first answer of another in place of its own."""
+    return replace(tree, completions=donor.completions[:1])
+
+
+def mismatched_places(prompts: Sequence[tuple[int, ...]], seed: int) -> list[tuple[int, int]]:
+    """Choose for rows of a batch the row whose answer each gets, both by their places; see
+    `mismatch`.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(place)
     largest = max(map(len, groups.values()))
-    if len(trees) - largest < largest:  # keep the biggest group within half
-        groups = {prompt: rows[: max(len(trees) - largest, 0)] for prompt, rows in groups.items()}
+    if len(prompts) - largest < largest:  # keep the biggest group within half
+        groups = {prompt: rows[: max(len(prompts) - largest, 0)] for prompt, rows in groups.items()}
         largest = max(map(len, groups.values()))
-    ordered = [tree for rows in _shuffled(list(groups.values()), seed) for tree in rows]
-    donors = ordered[largest:] + ordered[:largest]
-    return [
-        replace(tree, completions=donor.completions[:1])
-        for tree, donor in zip(ordered, donors, strict=True)
-    ]
+    ordered = [place for rows in _shuffled(list(groups.values()), seed) for place in rows]
+    return list(zip(ordered, ordered[largest:] + ordered[:largest], strict=True))
 
 
-def _shuffled(groups: list[list[Tree]], seed: int) -> list[list[Tree]]:
+def _shuffled(groups: list[list[int]], seed: int) -> list[list[int]]:
     rng = np.random.Generator(np.random.Philox(key=[seed, len(groups)]))
     return [groups[i] for i in rng.permutation(len(groups))]
 

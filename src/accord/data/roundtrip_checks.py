@@ -72,15 +72,15 @@ def _spread(encoding: Encoding, exact: bool) -> Sequence[Tree]:
     # many shapes: a few rows of each of them
     each = max(2, SAMPLE // max(1, len(starts)))
     for members in np.split(order, starts[1:]):
-        chosen |= set(_evenly(members.tolist(), each))
+        chosen |= set(_evenly(members, each))
     return [trees[number] for number in sorted(chosen)]
 
 
-def _evenly(members: Sequence[int], most: int) -> list[int]:
+def _evenly(members: Sequence[int] | np.ndarray, most: int) -> list[int]:
     """Choose at most so many of the members, from the first to the last."""
     if len(members) <= most:
-        return list(members)
-    return [members[round(k * (len(members) - 1) / (most - 1))] for k in range(most)]
+        return list(map(int, members))
+    return [int(members[round(k * (len(members) - 1) / (most - 1))]) for k in range(most)]
 
 
 def plain(text: str) -> str:

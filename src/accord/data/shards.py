@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -59,6 +59,7 @@ BESIDE = re.compile(
     re.I,
 )
 SHOWN = 8  # groups or names in a message
+MOST_SHARDS = 100_000  # of one set; a name that says more is a slip
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,16 @@ class File:
     def word(self) -> str:
         """The split in the hub's words: train, validation or test; "" for another."""
         return next((word for part in self.split.split("/") if (word := split_word(part))), "")
+
+
+class MissingShards(DataError):
+    """The error of numbered shards of which some are missing: `before` are the files in front of
+    the first gap.
+    """
+
+    def __init__(self, says: str, before: Sequence[str] = ()) -> None:
+        super().__init__(says)
+        self.before = before
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -170,7 +181,8 @@ def one_data_set(
       beside: names of files that are there and were not chosen, so that no shard is missing.
 
     Raises:
-      DataError: they are several splits, configurations or containers, or a shard is missing.
+      DataError: they are several splits, configurations or containers.
+      MissingShards: a shard is missing.
     """
     files, _ = data_files(names, lone)
     groups: dict[tuple[str, ...], list[File]] = defaultdict(list)
@@ -275,20 +287,54 @@ def _refuse_missing(files: Sequence[File], beside: Sequence[File]) -> None:
         if len(set(there)) < len(there):
             twice = next(file for file in group if there.count(file.at) > 1)
             raise DataError(f"shard {twice.at} is there twice ({twice.name}). Remove one of them.")
-        start = 1 if 0 not in there and counts[0] in there else 0
+        numbers = _numbers(counts[0], there)
         first = group[0]
         there += [
             each.at
             for each in beside
             if (each.base, each.of, each.container) == (first.base, first.of, first.container)
         ]
-        missing = sorted(set(range(start, start + min(counts[0], 100_000))) - set(there))
+        missing = sorted(set(numbers) - set(there))
         if missing:
             listed = ", ".join(map(str, missing[:SHOWN])) + ", …" * (len(missing) > SHOWN)
-            raise DataError(
+            raise MissingShards(
                 f"{len(missing):,} of {counts[0]:,} shards are missing: number {listed}; there is"
-                f" {first.name}. Fetch them; one file can be read by its own name."
+                f" {first.name}. Fetch them; one file can be read by its own name.",
+                _before_gap(files),
             )
+
+
+def _before_gap(files: Sequence[File]) -> list[str]:
+    """Return the files, in order, in front of the first shard that is missing."""
+    numbers: dict[tuple, set[int | None]] = defaultdict(set)
+    for file in files:
+        numbers[_shard_set(file)].add(file.at)
+    spans = {key: _numbers(key[-1], there) for key, there in numbers.items() if key[-1]}
+    due = {key: span.start for key, span in spans.items()}  # the number that comes next
+    found: list[str] = []
+    before: tuple = ()
+    for file in files:
+        key = _shard_set(file)
+        if before in spans and before != key and due[before] in spans[before]:
+            break
+        if key in spans:
+            if file.at != due[key]:
+                break
+            due[key] += 1
+        found.append(file.name)
+        before = key
+    return found
+
+
+def _shard_set(file: File) -> tuple:
+    """Return what shards of one set have in common; last, how many there are."""
+    return str(PurePosixPath(file.name).parent), file.base, file.of
+
+
+def _numbers(of: int, there: Collection[int | None]) -> range:
+    """Return the numbers that so many shards have: from 0 or, where the files show it, from 1."""
+    start = 1 if 0 not in there and of in there else 0
+    return range(start, start + min(of, MOST_SHARDS))
 
 
 def siblings(name: str, beside: Sequence[str]) -> str:

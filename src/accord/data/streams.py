@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,8 +59,9 @@ PACKINGS = (
     ),
 )
 # First bytes -> reader of a table with types of its own.
+PARQUET = b"PAR1"
 TABLES = {
-    b"PAR1": table_rows.parquet_rows,
+    PARQUET: table_rows.parquet_rows,
     b"ARROW1": table_rows.arrow_rows,
     b"\xff\xff\xff\xff": table_rows.arrow_stream_rows,
 }
@@ -97,6 +99,24 @@ def rows_of(source: Bytes, limit: int) -> Iterator[Numbered]:
     """
     with io.BufferedReader(source.open(), HEAD) as stream:
         yield from _chosen(source, stream, stream.peek(), limit)
+
+
+def count_rows(file: Path, shown: str, most: int) -> tuple[int, bool]:
+    """Count the rows that `rows_of` gives of a file: a Parquet file says how many; another is read,
+    no further than `most`.
+
+    Returns:
+      the rows that were counted, and whether they are all.
+
+    Raises:
+      DataError: it is empty, damaged, or holds no rows.
+    """
+    source = file_bytes(file, shown, {}, {})
+    with source.open() as stream:
+        if stream.read(4) == PARQUET:
+            return table_rows.parquet_count(file), True
+    count = sum(1 for _ in islice(rows_of(source, MAX_ROW_BYTES), most))
+    return count, count < most
 
 
 def _chosen(

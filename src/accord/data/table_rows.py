@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from accord.data.arrow_types import Convert, row_converters
@@ -33,6 +34,14 @@ def parquet_rows(stream: BinaryIO, limit: int, features: Features) -> Iterator[N
         if repeated := _repeated_columns(file.metadata):
             file = ParquetFile(whole, read_dictionary=repeated)
         yield from _batch_rows(file.iter_batches(batch_size=BATCH), converters, limit)
+
+
+def parquet_count(file: Path) -> int:
+    """Return how many rows a Parquet file says that it has."""
+    from pyarrow.parquet import read_metadata
+
+    with _intact("Parquet"):
+        return read_metadata(file).num_rows
 
 
 def _refuse_parquet_bomb(metadata) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from accord.data.altered_text import Change
 from accord.data.endings import was_cut
 from accord.data.ledger import Rejection, excerpt, printable
@@ -191,7 +193,7 @@ class Encoding:
 
     def as_dict(self) -> dict:
         """Return the account for a run's records."""
-        account, lengths = self.account, sorted(self.trees.lengths.tolist())
+        account, lengths = self.account, np.sort(self.trees.lengths)
         return {
             "examples": len(self.examples),
             "trees": len(self.trees),
@@ -199,9 +201,9 @@ class Encoding:
             "prompts_cut": account.prompts_cut,
             "answers_cut": dict(account.answers_cut),
             "tokens_cut": account.tokens_cut,
-            "unique_tokens": sum(lengths),
-            "longest_tree": lengths[-1] if lengths else 0,
-            "median_tree": lengths[len(lengths) // 2] if lengths else 0,
+            "unique_tokens": int(lengths.sum()),
+            "longest_tree": int(lengths[-1]) if len(lengths) else 0,
+            "median_tree": int(lengths[len(lengths) // 2]) if len(lengths) else 0,
             "changed": {cause: found.rows for cause, found in account.changed.items()},
             "shapes": len(account.shapes),
         } | ({"drawn_cut": dict(account.drawn_cut)} if account.drawn_cut else {})

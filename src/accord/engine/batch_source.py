@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from accord.data.order import Order
 from accord.data.read import Dataset
 from accord.data.store.checks import Checks
@@ -89,6 +91,9 @@ class BatchSource(Protocol):
 
     def metrics(self, update: int) -> dict[str, float]:
         """Return metrics of an update's batch, besides those of its losses."""
+
+    def files_of(self, rows: Sequence[int]) -> np.ndarray | None:
+        """Return the number of the file that each row is of, from 0; None where there is one."""
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         """Compute held-out metrics of the policy as it stands."""

@@ -86,7 +86,7 @@ def make_batch(learner: UpdateContext, index: int, trees: Sequence[Tree]) -> Bat
     """Make the batch of update `index`, a pure function of its rows, the seed and the index."""
     if learner.objective.context is None:
         return Batch(index, trees)
-    mismatched = mismatch(trees, learner.seed + index)
+    mismatched = mismatch(trees, batch_seed(learner, index))
     if not mismatched:
         raise Refused(
             f"{learner.objective.name} estimates its baseline from answers to *other* prompts, and"
@@ -94,6 +94,11 @@ def make_batch(learner: UpdateContext, index: int, trees: Sequence[Tree]) -> Bat
             " use data with more prompts."
         )
     return Batch(index, trees, mismatched)
+
+
+def batch_seed(learner: UpdateContext, index: int) -> int:
+    """Return the seed by which the rows of an update get the answers of others."""
+    return learner.seed + index
 
 
 def whole_batch_context(

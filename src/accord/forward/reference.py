@@ -13,7 +13,7 @@ import copy
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,14 +30,23 @@ from accord.environment.digests import text_digest
 from accord.errors import first_line
 from accord.forward.choose import Forward
 from accord.forward.layout import sent
+from accord.forward.logp_table import (
+    BYTES,
+    COLUMNS,
+    LogpTable,
+    as_entries,
+    as_keys,
+    as_table,
+    first_of_each,
+)
 from accord.forward.shares import shares
 from accord.types import Finding, Logps, Refused, Tree
 
-COLUMNS = ("keys", "sums", "counts")  # columns of a table of log-probs, on disk and between ranks
 # The dtype of sums of log-probs, a part of the cache's key: float32 sums were off by up to 7.4e-2
 # nats in 5,000 tokens, and are not mixed with these (decision 0042).
 SUMS = "float64"
 PIECE = 256  # trees of a rank between two writes
+LOOKED_UP = 1024  # trees that are looked up in the table at once
 RECHECKED = 8  # rows of the cache that every run computes again
 
 
@@ -141,7 +150,7 @@ class Cached(Still):
 
     folder: Path  # the folder of this reference's full key
     device: torch.device
-    table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
+    table: LogpTable = field(default_factory=LogpTable)
     # why something is only in memory: a full or read-only disk costs time, but does not end the run
     unkept: str = ""
     name: str = "cached"
@@ -152,18 +161,23 @@ class Cached(Still):
         return cls(cache_root() / key, device)
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
-        entries = [self.table[key(tree.prompt, c)] for tree in trees for c in tree.completions]
-        sums, counts = zip(*entries, strict=True)
-        assert list(counts) == [len(c) for tree in trees for c in tree.completions], (
+        found = self.table.entries(keys_of(trees))
+        counts = found["counts"].long()
+        assert counts.tolist() == [len(c) for tree in trees for c in tree.completions], (
             "a hash collision, or a bug"
         )
-        return Logps(
-            sent(torch.tensor(sums, dtype=torch.float64), self.device),
-            sent(torch.tensor(counts), self.device),
-        )
+        return Logps(sent(found["sums"], self.device), sent(counts, self.device))
 
-    def missing(self, trees: Sequence[Tree]) -> list[Tree]:
-        return [t for t in trees if any(key(t.prompt, c) not in self.table for c in t.completions)]
+    def missing(self, trees: Sequence[Tree]) -> np.ndarray:
+        """Return the places of the trees that are not in the table, short trees first."""
+        places, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for start in range(0, len(trees), LOOKED_UP):
+            piece = trees[start : start + LOOKED_UP]
+            owners = np.repeat(np.arange(len(piece)), [len(tree.completions) for tree in piece])
+            left = np.unique(owners[~self.table.has(keys_of(piece))])
+            places.append(start + left)
+            sizes.append(np.array([piece[at].tokens for at in left], np.int64))
+        return np.concatenate(places)[np.argsort(np.concatenate(sizes), kind="stable")]
 
     def fill(
         self,
@@ -180,12 +194,11 @@ class Cached(Still):
         table. Only the first rank reads the disk before and writes to it.
         """
         self._spread(world)
-        todo = self.missing(trees)
         # trees of similar length together; the order of the table does not matter
-        todo.sort(key=lambda tree: tree.tokens)
+        todo = self.missing(trees)
         size = PIECE * world.size
         for start in range(0, len(todo), size):
-            piece = todo[start : start + size]
+            piece = [trees[place] for place in todo[start : start + size]]
 
             def report(done: int, start: int = start) -> None:
                 progress(min(start + done, len(todo)), len(todo))
@@ -195,7 +208,7 @@ class Cached(Still):
             tables = world.gather_or_raise(
                 partial(self._computed, live, piece, budget, world, report)
             )
-            fresh = dict(entry for table in tables for entry in _entries(table))
+            fresh = {k: entry for table in tables for k, entry in as_entries(table).items()}
             self.table.update(fresh)
             world.on_first(partial(self._write, fresh))
         return len(todo)
@@ -209,7 +222,7 @@ class Cached(Still):
         report: Callable[[int], None],
     ) -> dict[str, Tensor]:
         """Call `_compute` and return its result in the form that the ranks exchange."""
-        return _table(self._compute(live, piece, budget, world, report))
+        return as_table(self._compute(live, piece, budget, world, report))
 
     def _compute(
         self,
@@ -236,18 +249,17 @@ class Cached(Still):
     def _spread(self, world: World) -> None:
         """Send what the first rank found on its disk to all."""
         if world.size > 1:
-            self.table = dict(
-                _entries(
-                    world.gather_or_raise(lambda: _table(self.table if world.first else {}))[0]
-                )
-            )
+            own = self.table if world.first else LogpTable()
+            first = world.gather_or_raise(own.tensors)[0]
+            self.table = LogpTable()
+            self.table.put(first)
 
     def load(self) -> list[str]:
         """Read every shard; return what was wrong with those that had to be left out."""
         problems = []
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
-                self.table.update(_read_shard(file, self.folder.name))
+                self.table.put(_read_shard(file, self.folder.name))
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 problems.append(
                     f"{file.name}: {first_line(error, 120)}; its log-probs are computed again"
@@ -292,20 +304,15 @@ class Cached(Still):
         Other runs fill the cache too, in other micro-batches with other rounding. So a run that
         continues takes the numbers that it began with.
         """
-        keys = (key(tree.prompt, c) for tree in trees for c in tree.completions)
-        _write_shard(
-            file,
-            file.with_name(f".staging-{file.name}"),
-            {k: self.table[k] for k in keys},
-            self.folder.name,
-        )
+        table = self.table.entries(first_of_each(keys_of(trees)))
+        _write_shard(file, file.with_name(f".staging-{file.name}"), table, self.folder.name)
 
     def recall(self, file: Path) -> str:
         """Take the log-probs that `keep` wrote, before anything else; return what is wrong with
         them, if anything.
         """
         try:
-            self.table.update(_read_shard(file, self.folder.name))
+            self.table.put(_read_shard(file, self.folder.name))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             return first_line(error, 120)
         return ""
@@ -317,7 +324,7 @@ class Cached(Still):
             _write_shard(
                 self.folder / f"{name}.safetensors",
                 self.folder / f".{name}.{os.getpid()}",
-                entries,
+                as_table(entries),
                 self.folder.name,
             )
         except (OSError, SafetensorError) as error:
@@ -345,46 +352,30 @@ def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
     return hashlib.blake2b(packed, digest_size=16).digest()
 
 
-def _write_shard(
-    file: Path, staging: Path, entries: dict[bytes, tuple[float, int]], reference: str
-) -> None:
-    table = _table(entries)
+def keys_of(trees: Iterable[Tree]) -> np.ndarray:
+    """Return the key of each tree's completions, [N, 16] uint8."""
+    return as_keys(key(tree.prompt, each) for tree in trees for each in tree.completions)
+
+
+def _write_shard(file: Path, staging: Path, table: Mapping[str, Tensor], reference: str) -> None:
     # One entry alone: safetensors writes several in an order that is drawn anew each time, and a
     # run that was killed and went on would leave other bytes than one that was not (found by
     # benchmarks/torture.py).
-    save_file(table, staging, metadata={"sha256": _digest(table, reference)})
+    save_file(dict(table), staging, metadata={"sha256": _digest(table, reference)})
     staging.rename(file)
 
 
-def _read_shard(file: Path, reference: str) -> dict[bytes, tuple[float, int]]:
+def _read_shard(file: Path, reference: str) -> dict[str, Tensor]:
     with safe_open(file, "pt") as shard:
         table = {name: shard.get_tensor(name) for name in COLUMNS}
         about = shard.metadata() or {}
     if table["sums"].dtype != torch.float64:
         raise ValueError("its sums are of float32, as accord wrote them before it added in float64")
+    if len({len(column) for column in table.values()}) > 1 or table["keys"].shape[1:] != (BYTES,):
+        raise ValueError("its columns do not fit together")
     if about.get("sha256") != _digest(table, reference):
         raise ValueError("its checksum does not fit its content, or is of another reference")
-    return dict(_entries(table))
-
-
-def _table(entries: Mapping[bytes, tuple[float, int]]) -> dict[str, Tensor]:
-    """Turn entries of the cache into tensors, for a file or another rank: keys [n, 16], sums [n]
-    and counts [n].
-    """
-    keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), 16).copy()
-    sums, counts = zip(*entries.values(), strict=True) if entries else ((), ())
-    columns = (
-        torch.from_numpy(keys),
-        torch.tensor(sums, dtype=torch.float64),
-        torch.tensor(counts, dtype=torch.int32),
-    )
-    return dict(zip(COLUMNS, columns, strict=True))
-
-
-def _entries(table: Mapping[str, Tensor]) -> Iterator[tuple[bytes, tuple[float, int]]]:
-    """Yield the entries that `_table` was made from."""
-    for row, total, count in zip(*(table[name].numpy() for name in COLUMNS), strict=True):
-        yield row.tobytes(), (float(total), int(count))
+    return table
 
 
 def _digest(table: Mapping[str, Tensor], reference: str) -> str:

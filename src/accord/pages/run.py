@@ -17,7 +17,7 @@ from accord.evaluate.intervals import Estimate
 from accord.pages.curves import DISPLACED, sample_curves, training_curves
 from accord.pages.page import check_page, environment, write_page_file
 from accord.pages.same_data import data_differences, said_apart, together
-from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices
+from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices, trained_files
 from accord.pages.verdict import verdict
 from accord.pages.words import short
 from accord.runs import judging_costs as judging
@@ -39,6 +39,7 @@ class Shown:
     sampled: list[Markup]
     held_out: list[Row]
     slices: list[Row]
+    files: list[Row]  # of training rows
     gain: Estimate | None
     pairs: dict
     preflight: list[dict]
@@ -119,6 +120,7 @@ def show(run: Recorded) -> Shown:
         sample_curves(run),
         held_out_table(run),
         slices(run),
+        trained_files(run),
         margin_gain(run),
         run.json("pairs.json", {}),
         run.json("preflight.json", []),

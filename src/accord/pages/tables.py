@@ -4,14 +4,18 @@ between runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
+from accord.evaluate.by_file import FIGURES, ROWS, TOKENS, name_of
 from accord.evaluate.intervals import Estimate, accuracy, bootstrap_difference, bootstrap_mean
 from accord.evaluate.slices import parts
+from accord.monitor.history import Table
 from accord.pages.words import MEANINGS
 from accord.runs.recorded import Recorded
 from accord.training.card import BESIDE, REPORTED
@@ -81,6 +85,42 @@ def slices(run: Recorded) -> list[Row]:
             )
         )
     return rows
+
+
+def trained_files(run: Recorded) -> list[Row]:
+    """Compute the figures of the training rows of each of several files, over the first and the
+    last tenth of the updates; nothing for one file.
+    """
+    table, rows = run.training, []
+    tenth = max(1, len(table) // 10)
+    spans = slice(0, tenth), slice(len(table) - tenth, None)
+    for number, file in enumerate(run.config.data.train_files):
+        column = partial(_column, table, number)
+        taken = column(ROWS)
+        if not taken.any():  # one file, or a run of before these figures
+            continue
+        cells = [f"{int(taken.sum()):,}"]
+        for name in FIGURES.values():
+            per_token = name == "loss" and run.objective.denominator == "tokens"
+            weights = column(TOKENS) if per_token else taken
+            means = [_mean(column(name)[span], weights[span]) for span in spans]
+            cells.append(" → ".join("–" if mean is None else f"{mean:.3f}" for mean in means))
+        rows.append(Row(file.path, tuple(cells)))
+    return rows
+
+
+def _column(table: Table, number: int, name: str) -> np.ndarray:
+    """Return a figure of a file for each update; NaN where it has none, 0 of counts."""
+    missing = 0.0 if name in (ROWS, TOKENS) else math.nan
+    found = np.array(table.columns.get(name_of(number, name), [missing] * len(table)), float)
+    return np.nan_to_num(found) if missing == 0 else found
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float | None:
+    """Return the weighted mean of the values that there are; None of none."""
+    known = ~np.isnan(values)
+    total = weights[known].sum()
+    return float((values[known] * weights[known]).sum() / total) if total else None
 
 
 def margin_gain(run: Recorded) -> Estimate | None:

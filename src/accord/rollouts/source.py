@@ -127,6 +127,9 @@ class RolloutSource:
         """Return the metrics of an update's batch of answers."""
         return self.drawn_batch(self._number_of(update)).figures
 
+    def files_of(self, rows: Sequence[int]) -> None:
+        return None  # prompts are of one file
+
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         return evaluate_answers(self, context)
 

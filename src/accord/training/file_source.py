@@ -18,6 +18,7 @@ from accord.data.token_digest import trees_digest
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import MicroBudget, within_memory
 from accord.evaluate import held_out as held
+from accord.evaluate.by_file import file_numbers
 from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
@@ -82,6 +83,10 @@ class FileSource:
 
     def metrics(self, update: int) -> dict[str, float]:
         return {}
+
+    def files_of(self, rows: Sequence[int]) -> np.ndarray | None:
+        sizes = [len(each.encoding.examples) for each in self.rows.files]
+        return file_numbers(rows, sizes) if sizes else None
 
     def reference_trees(self, objective: BoundObjective) -> list[Tree]:
         return [] if self.held_out is None else list(self.held_out.all_trees(objective))

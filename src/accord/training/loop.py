@@ -15,6 +15,7 @@ from accord.engine.micro_budget import RowTooLarge, within_memory
 from accord.engine.rollout_losses import summarise_sampled
 from accord.engine.step import Batch, NotFinite, accumulate, make_batch
 from accord.errors import plural
+from accord.evaluate.by_file import by_file
 from accord.evaluate.displacement import decompose
 from accord.evaluate.intervals import Estimate, format_interval
 from accord.evaluate.probe import KLReference
@@ -121,9 +122,10 @@ def batch_metrics(ready: PreparedRun, records: Records, update: int) -> dict[str
     if isinstance(objective, BoundPolicy):
         found = summarise_sampled(records, objective)
     else:
-        found = summarise(records, objective, ready.tie_width) | decompose(
-            records, objective, ready.tie_width
-        )
+        found = summarise(records, objective, ready.tie_width)
+        found |= decompose(records, objective, ready.tie_width)
+        files = ready.source.files_of(records.row)
+        found |= by_file(records, files, objective, ready.tie_width)
     return found | ready.source.metrics(update)
 
 

@@ -332,9 +332,9 @@ def order_finding(order: Order, labels: np.ndarray) -> Finding:
     """
     whole = order.batches_per_epoch
     batches = [order.batch(index) for index in range(whole)]
-    rows, kinds = np.concatenate(batches), len(np.unique(labels))
-    unmixed = sum(len(np.unique(labels[batch])) < kinds for batch in batches) if kinds > 1 else 0
+    rows, kinds = np.concatenate(batches), np.unique(labels)
     sizes, problem = [len(batch) for batch in batches], ""
+    unmixed = _unmixed(labels[rows], kinds, sizes) if len(kinds) > 1 else 0
     if not all(np.array_equal(order.batch(index), batch) for index, batch in enumerate(batches)):
         problem = "asked twice, the order is another one: a resumed run would not see the same rows"
     elif (miscounted := _miscounted(order, rows, len(labels))) or max(sizes) - min(
@@ -361,6 +361,17 @@ def order_finding(order: Order, labels: np.ndarray) -> Finding:
         else f"each epoch takes {plural(len(rows), 'row')}, of each file as its weight says"
     )
     return Finding("step0.order", "ok", f"{often}, {plural(whole, 'batch', 'batches')} of a size")
+
+
+def _unmixed(labels: np.ndarray, kinds: np.ndarray, sizes: Sequence[int]) -> int:
+    """Count the batches that lack a label.
+
+    Args:
+      labels: of the rows of all batches, in their order.
+    """
+    starts = np.cumsum([0, *sizes[:-1]])
+    there = [np.logical_or.reduceat(labels == kind, starts) for kind in kinds]
+    return int((~np.logical_and.reduce(there)).sum())
 
 
 def _miscounted(order: Order, rows: np.ndarray, of: int) -> str:

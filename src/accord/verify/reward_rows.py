@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from accord.data.example_table import Picked
 from accord.data.rows import Rows
 from accord.errors import plural
 from accord.models.language import LanguageModel
@@ -13,6 +14,7 @@ from accord.models.reward import RewardModel
 from accord.objectives import BoundObjective
 from accord.types import Finding
 
+SHOWN = 3  # rows in a finding
 NOT_APPLICABLE = (
     "step0.reference (a reward model has none), samples, prompts and pairs.json (it has no"
     " log-probs and gives no answers)"
@@ -27,21 +29,18 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
     """
     if objective.options.get("margin") != "column" or objective.needs != "scores":
         return []
-    examples = rows.encoding.examples
-    given = {
-        row: margin
-        for row in rows.trees.rows.tolist()
-        if (margin := examples[row].extra.get("margin")) is not None
-    }
-    bad = [row for row, value in given.items() if not _finite(value)]
+    margins, bad = np.full(len(rows.trees), math.nan), 0
+    first: list[dict[str, str]] = []  # rows whose margin is no number
+    for at, example in enumerate(Picked(rows.encoding.examples, rows.trees.rows)):
+        margin = example.extra.get("margin")
+        if _finite(margin):
+            margins[at] = margin
+        elif margin is not None:
+            bad += 1
+            if len(first) < SHOWN:
+                first.append({"at": str(example.origin), "detail": f"margin = {margin!r:.60}"})
     if bad:
-        first = [
-            {"at": str(examples[row].origin), "detail": f"margin = {given[row]!r:.60}"}
-            for row in bad[:3]
-        ]
-        says = (
-            f"{name}: {plural(len(bad), 'row has', 'rows have')} a margin that is no finite number"
-        )
+        says = f"{name}: {plural(bad, 'row has', 'rows have')} a margin that is no finite number"
         return [
             Finding(
                 "data.margin",
@@ -51,27 +50,21 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
                 "mend them, or --set objective.margin=none",
             )
         ]
-    rows.encoding.trees = rows.trees.with_margins(
-        np.array([float(given.get(row, 0.0)) for row in rows.trees.rows.tolist()])
-    )
+    rows.encoding.trees = rows.trees.with_margins(np.nan_to_num(margins))
+    given = int((~np.isnan(margins)).sum())
     if not given:
         return [
             Finding(
                 "data.margin", "ok", f"{name}: no row has a margin: each comparison counts alike"
             )
         ]
-    low, high = min(map(float, given.values())), max(map(float, given.values()))
+    low, high = np.nanmin(margins), np.nanmax(margins)
     says = (
-        f"{name}: {len(given):,} of {len(rows.trees):,} rows have a margin, from {low:g} to"
+        f"{name}: {given:,} of {len(rows.trees):,} rows have a margin, from {low:g} to"
         f" {high:g}; the others count as 0"
     )
     return [
-        Finding(
-            "data.margin",
-            "ok" if len(given) == len(rows.trees) else "note",
-            says,
-            {"rows": len(given)},
-        )
+        Finding("data.margin", "ok" if given == len(rows.trees) else "note", says, {"rows": given})
     ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from accord.config.schema import Config
 from accord.data.encoding_findings import findings
+from accord.data.example_table import Picked
 from accord.data.prompts import LEAK, prompt_words
 from accord.data.read import GUESSED
 from accord.data.roundtrip_checks import roundtrip_findings
@@ -131,8 +132,8 @@ def near_overlap(rows: Rows, held_out: Rows) -> Finding:
         if tree.row not in exact
     }
     wanted, trained = set(asked.values()), set()
-    for row in rows.trees.rows.tolist():
-        words = prompt_words(rows.encoding.examples[row].prompt)
+    for example in Picked(rows.encoding.examples, rows.trees.rows):
+        words = prompt_words(example.prompt)
         if words in wanted:
             trained.add(words)
     near = [tree for tree in held_out.trees if asked.get(tree.row) in trained]

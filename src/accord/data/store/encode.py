@@ -307,6 +307,8 @@ class _Work:
         plain = self.source.path.suffix in (".jsonl", ".ndjson")
         if plain and self.seen_bytes:
             total = max(self.seen, round(self.seen * self.size / self.seen_bytes))
+            if self.source.parts is not None and self.source.parts.rows is not None:
+                total = min(total, max(self.seen, self.source.parts.rows))
             self.progress(self.seen, total)
         elif time.monotonic() - self.said > SAID:
             self.said = time.monotonic()

@@ -1,4 +1,4 @@
-"""Names of repositories on a hub: `hub:org/name@revision#split`.
+"""Names of repositories on a hub: `hub:org/name@revision#split[:rows]`.
 
 A name with `hub:` before it asks for the network by itself. Imports nothing heavy: recipes and the
 command line read names too.
@@ -17,7 +17,13 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 # As the hub has them: letters, digits, - _ and . within, up to 96 characters, one slash or none.
 REPO = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]{0,95}(?:/\w[\w.-]{0,95})?(?<![.-])", re.ASCII)
 REVISION = re.compile(r"[\w./-]{1,200}", re.ASCII)
-FORM = "hub:org/name, hub:org/name@revision or, for data, hub:org/name@revision#split"
+FORM = (
+    "hub:org/name, hub:org/name@revision or, for data, hub:org/name@revision#split, or"
+    " hub:org/name@revision#split[:N] for its first N rows"
+)
+ROWS = re.compile(r"(?P<rest>.*)\[(?P<inside>[^\[\]]*)\]", re.DOTALL)
+COUNT = re.compile(r":([0-9]+(?:_[0-9]+)*)", re.ASCII)
+MOST_ROWS = 10**15  # more digits are a slip
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class HubName:
     kind: str  # MODEL or DATASET
     revision: str = ""  # a branch, a tag or a commit; "" is the default branch
     split: str = ""  # of a data set: what stands behind #
+    first: int | None = None  # so many rows of the split, from its start; None: all
 
     @property
     def pinned(self) -> bool:
@@ -49,12 +56,17 @@ class HubName:
         """The name without its split."""
         return f"{PREFIX}{self.repo}" + f"@{self.revision}" * bool(self.revision)
 
+    @property
+    def rows(self) -> str:
+        """The part of the name that says how many rows are wanted; "" where all are."""
+        return "" if self.first is None else f"[:{self.first}]"
+
     def at(self, commit: str) -> HubName:
         """Return the same name at a commit."""
         return replace(self, revision=commit)
 
     def __str__(self) -> str:
-        return self.whole + f"#{self.split}" * bool(self.split)
+        return self.whole + f"#{self.split}{self.rows}" * bool(self.split)
 
 
 def is_hub(text: object) -> bool:
@@ -68,13 +80,22 @@ def may_be_repo(text: str) -> bool:
     return repo.count("/") == 1 and REPO.fullmatch(repo) is not None
 
 
+def without_rows(text: str) -> tuple[str, str | None]:
+    """Part a name into what stands before a [...] at its end, and what stands in it; None where
+    there is none.
+    """
+    found = ROWS.fullmatch(text)
+    return (found["rest"], found["inside"]) if found else (text, None)
+
+
 def parse(text: str, kind: str) -> HubName:
     """Read a name; `hub:` may be left out.
 
     Raises:
       UsageError: it is no name of a hub.
     """
-    body, sharp, split = text.removeprefix(PREFIX).partition("#")
+    named, inside = without_rows(text)
+    body, sharp, split = named.removeprefix(PREFIX).partition("#")
     repo, at, revision = body.partition("@")
     if not REPO.fullmatch(repo):
         raise UsageError(
@@ -87,4 +108,27 @@ def parse(text: str, kind: str) -> HubName:
         raise UsageError(f"{text!r}: a model has no splits. Leave out #{split}: {PREFIX}{body}")
     if sharp and (not split or ".." in split.split("/")):
         raise UsageError(f"{text!r}: name a split behind #. Expected {FORM}")
-    return HubName(repo, kind, revision, split)
+    if inside is None:
+        return HubName(repo, kind, revision, split)
+    if not sharp:
+        what = "a model has no rows" if kind == MODEL else "rows are counted in a split"
+        example = "" if kind == MODEL else f", such as {PREFIX}{body}#train[:100000]"
+        raise UsageError(f"{text!r}: {what}{example}. Expected {FORM}")
+    return HubName(repo, kind, revision, split, _first(text, inside, PREFIX + body + sharp + split))
+
+
+def _first(text: str, inside: str, name: str) -> int:
+    """Read how many rows of a split are wanted.
+
+    Raises:
+      UsageError: it is no number of rows from the start.
+    """
+    found = COUNT.fullmatch(inside)
+    count = int(found[1]) if found else 0
+    if not 0 < count < MOST_ROWS:
+        raise UsageError(
+            f"{text!r}: [{inside}] names no rows. [:N] are the first N rows of a split, with a"
+            f" whole number N from 1, such as {name}[:100000] or {name}[:100_000]. Shares and rows"
+            " from the middle are not taken: all before them would be fetched too."
+        )
+    return count

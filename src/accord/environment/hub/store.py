@@ -133,12 +133,33 @@ def _ref(name: HubName) -> Path:
     return hub_cache() / name.folder / "refs" / name.branch
 
 
-def _record_file(name: HubName) -> Path:
-    return accord_cache() / "hub" / name.folder / f"{name.revision}.json"
+def _record_file(name: HubName, what: str = "") -> Path:
+    """Return the file of what is known of a commit: its listing, or `what` else."""
+    more = f".{what}" * bool(what)
+    return accord_cache() / "hub" / name.folder / f"{name.revision}{more}.json"
 
 
 def _as_record(listing: Listing) -> list[dict]:
     return [asdict(file) for file in listing.files.values()]
+
+
+def noted(name: HubName, what: str, code: str) -> dict:
+    """Return what was written down of a commit's files beside its listing; nothing where that is
+    damaged, or was found by other code.
+
+    Args:
+      code: the digest of the code that finds it.
+    """
+    try:
+        known = json.loads(_read(_record_file(name, what)))
+        return dict(known["found"]) if known["code"] == code else {}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def note(name: HubName, what: str, code: str, found: dict) -> None:
+    """Write down what was found in a commit's files."""
+    _write(_record_file(name, what), json.dumps({"code": code, "found": found}))
 
 
 def _recorded(name: HubName) -> Listing | None:
@@ -171,34 +192,47 @@ def _write(file: Path, text: str) -> None:
 # ---------------------------------------------------------------- fetching
 
 
-def fetch(listing: Listing, paths: Sequence[str], shown: HubName, *, quietly: bool = False) -> Path:
+def missing(listing: Listing, paths: Sequence[str]) -> list[HubFile]:
+    """Return those of some files of a repository that are not on the disk."""
+    root = snapshot(listing.name)
+    return [file for path in paths if not _is_there(root, file := listing.files[path])]
+
+
+def fetch(
+    listing: Listing,
+    paths: Sequence[str],
+    shown: HubName,
+    *,
+    quietly: bool = False,
+    instead: str = "",
+) -> Path:
     """Have files of a repository on the disk; return the folder of its snapshot.
 
     Args:
       paths: what is needed, as the listing names it.
       shown: the name to call it by.
       quietly: do not say how much is fetched: settings and cards.
+      instead: what else can be done where the disk has no room for them.
 
     Raises:
       AccordError: they cannot be fetched, in words. CheckpointError: the disk has no room.
     """
-    root = snapshot(listing.name)
-    missing = [file for path in paths if not _is_there(root, file := listing.files[path])]
-    if not missing:
+    root, wanted = snapshot(listing.name), missing(listing, paths)
+    if not wanted:
         return root
-    if client.offline() or not all(file.digest for file in missing):
-        raise words.is_offline(shown, hub_cache())
+    if client.offline() or not all(file.digest for file in wanted):
+        raise words.is_offline(shown, hub_cache(), [file.path for file in wanted])
     storage = root.parents[1]
-    needed = sum(file.size - _part_size(storage, file) for file in missing)
-    _require_room(shown, needed)
+    needed = sum(file.size - _part_size(storage, file) for file in wanted)
+    _require_room(shown, needed, instead)
     if not quietly:
         say(
-            f"{shown}: fetching {plural(len(missing), 'file')}, {size_in_words(needed)}, from"
+            f"{shown}: fetching {plural(len(wanted), 'file')}, {size_in_words(needed)}, from"
             f" {client.endpoint()}"
         )
     progress = Progress(needed)
     try:
-        for file in missing:
+        for file in wanted:
             with _locked(storage, file):
                 blob = storage / "blobs" / file.digest
                 if not blob.is_file() or blob.stat().st_size != file.size:
@@ -228,14 +262,14 @@ def _part_size(storage: Path, file: HubFile) -> int:
     return min(part.stat().st_size, file.size) if part.is_file() else 0
 
 
-def _require_room(name: HubName, needed: int) -> None:
+def _require_room(name: HubName, needed: int, instead: str) -> None:
     folder = hub_cache()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free - MARGIN
     if needed > free:
         shown = size_in_words(needed), size_in_words(max(free, 0))
-        raise words.no_room(name, *shown, hub_cache())
+        raise words.no_room(name, *shown, hub_cache(), instead)
 
 
 @contextlib.contextmanager

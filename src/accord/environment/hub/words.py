@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,10 +26,14 @@ def failure(name: HubName, text: str) -> AccordError:
     return (DataError if name.kind == DATASET else UsageError)(f"{name}: {text}")
 
 
-def download(name: HubName) -> str:
-    """Write the command that puts a repository into the cache that accord reads."""
+def download(name: HubName, files: Sequence[str] = ()) -> str:
+    """Write the command that puts a repository, or some of its files, into the cache that accord
+    reads.
+    """
     kind = " --repo-type dataset" * (name.kind == DATASET)
-    return f"hf download {name.repo}{kind}" + f" --revision {name.revision}" * bool(name.revision)
+    chosen = "".join(f" {shlex.quote(file)}" for file in files)
+    revision = f" --revision {name.revision}" * bool(name.revision)
+    return f"hf download {name.repo}{chosen}{kind}{revision}"
 
 
 def unencrypted(endpoint: str) -> AccordError:
@@ -38,11 +43,15 @@ def unencrypted(endpoint: str) -> AccordError:
     )
 
 
-def is_offline(name: HubName, cache: Path) -> AccordError:
+def is_offline(name: HubName, cache: Path, files: Sequence[str] = ()) -> AccordError:
+    """Say that files are not in the cache. Of the first rows of a set, they are named: the next
+    shards, for the whole may be more than the disk holds.
+    """
     return failure(
         name,
         f"HF_HUB_OFFLINE keeps accord off the network, and the cache does not have it ({cache})."
-        f"\nUnset HF_HUB_OFFLINE, or fetch it where there is a network: {download(name)}",
+        "\nUnset HF_HUB_OFFLINE, or fetch it where there is a network:"
+        f" {download(name, files if name.first else ())}",
     )
 
 
@@ -55,12 +64,10 @@ def unreachable(name: HubName, endpoint: str, cause: str) -> AccordError:
     )
 
 
-def no_room(name: HubName, needed: str, free: str, cache: Path) -> AccordError:
+def no_room(name: HubName, needed: str, free: str, cache: Path, instead: str) -> AccordError:
     return CheckpointError(
         f"{name}: {needed} have to be fetched, and {cache} has room for {free}. Make room there, or"
-        " name another folder in the environment variable HF_HOME."
-        + " Or name one split or one file of it behind #."
-        * (name.kind == DATASET)
+        " name another folder in the environment variable HF_HOME." + f" {instead}" * bool(instead)
     )
 
 

@@ -6,17 +6,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from accord.config.schema import MovingConfig
-from accord.engine.batch_source import BatchSource
+from accord.data.lazy import Lazy
+from accord.data.order import mismatched_places, with_answer_of
+from accord.data.tree_table import Trees, prompt_hash
 from accord.engine.moving_reference import Moving
-from accord.engine.step import UpdateContext, make_batch
+from accord.engine.step import UpdateContext, batch_seed
 from accord.forward.choose import Forward
 from accord.forward.reference import AdaptersOff, Base, Cached, Frozen, Reference
+from accord.forward.reference import key as content_key
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
 from accord.runs.files import writing
 from accord.runs.signals import Stop
+from accord.training.file_source import FileSource
 from accord.types import Finding, Tree, UsageError
+
+OWN = -1  # in the place of a donor: a row has its own answers
 
 
 def choose_reference(
@@ -171,14 +179,77 @@ def _keep(cache: Cached, own: Path, trees: Sequence[Tree]) -> None:
         cache.keep(own, trees)
 
 
-def needed_trees(learner: UpdateContext, source: BatchSource, steps: int) -> list[Tree]:
+class NeededTrees(Lazy[Tree]):
+    """Trees whose reference log-probs a run asks for, made when they are asked for: rows of its
+    file, rows with the first answer of another, and held-out trees behind them.
+
+    Args:
+      own: the place of each row in `trees`, [N].
+      donors: the place of the row whose answer it gets, [N]; OWN where it keeps its own.
+    """
+
+    def __init__(
+        self, trees: Trees, own: np.ndarray, donors: np.ndarray, held_out: Sequence[Tree]
+    ) -> None:
+        self.trees, self.own, self.donors, self.held_out = trees, own, donors, held_out
+
+    def __len__(self) -> int:
+        return len(self.own) + len(self.held_out)
+
+    def made(self, at: int) -> Tree:
+        if at >= len(self.own):
+            return self.held_out[at - len(self.own)]
+        tree, donor = self.trees[self.own[at]], self.donors[at]
+        return tree if donor == OWN else with_answer_of(tree, self.trees[donor])
+
+    def once(self) -> NeededTrees:
+        """Return each tree once: where it comes first."""
+        pairs = self.own * (len(self.trees) + 1) + self.donors
+        kept = np.zeros(len(self), bool)
+        kept[np.unique(pairs, return_index=True)[1]] = True  # no place twice
+        kept[len(self.own) :] = True
+        kept[self._repeated(np.flatnonzero(kept))] = False
+        rows, behind = kept[: len(self.own)], kept[len(self.own) :]
+        held_out = [tree for tree, keep in zip(self.held_out, behind, strict=True) if keep]
+        return NeededTrees(self.trees, self.own[rows], self.donors[rows], held_out)
+
+    def _repeated(self, places: np.ndarray) -> list[int]:
+        """Return the places of trees that are the same, token by token, as one before. Only trees
+        of one prompt are made and compared.
+        """
+        theirs = np.array([prompt_hash(tree.prompt) for tree in self.held_out], np.uint64)
+        hashes = np.concatenate([self.trees.prompt_hashes[self.own].astype(np.uint64), theirs])
+        order = places[np.argsort(hashes[places], kind="stable")]
+        _, starts, counts = np.unique(hashes[order], return_index=True, return_counts=True)
+        several = counts > 1
+        found: list[int] = []
+        for start, count in zip(starts[several], counts[several], strict=True):
+            seen: set[bytes] = set()
+            for place in order[start : start + count]:
+                tree = self[place]
+                content = b"".join(content_key(tree.prompt, each) for each in tree.completions)
+                if content in seen:
+                    found.append(int(place))
+                seen.add(content)
+        return found
+
+
+def needed_trees(learner: UpdateContext, source: FileSource, steps: int) -> NeededTrees:
     """Return every tree whose reference log-probs the run will ask for, each once."""
-    wanted: dict[tuple, Tree] = {}
     # mismatched rows differ from epoch to epoch
     coupled = learner.objective.context is not None
     updates = range(steps if coupled else min(steps, source.order.batches_of_all_rows))
-    batches = [make_batch(learner, index, source.batch(index)) for index in updates]
+    own, donors = [], []
+    for index in updates:
+        rows = source.order.batch(index)
+        own.append(rows)
+        donors.append(np.full(len(rows), OWN))
+        if coupled:
+            prompts = [tree.prompt for tree in source.batch(index)]
+            places = np.array(mismatched_places(prompts, batch_seed(learner, index))).reshape(-1, 2)
+            own.append(rows[places[:, 0]])
+            donors.append(rows[places[:, 1]])
     held_out = source.reference_trees(learner.objective)
-    for tree in (*(t for batch in batches for t in (*batch.trees, *batch.mismatched)), *held_out):
-        wanted.setdefault((tree.prompt, tree.completions), tree)
-    return list(wanted.values())
+    return NeededTrees(
+        source.rows.trees, np.concatenate(own), np.concatenate(donors), held_out
+    ).once()
