@@ -86,7 +86,7 @@ class Order:
         """
         units = self._epoch(0)
         rows = (units[:, None] * self.unit + np.arange(self.unit)).astype(np.int64).ravel()
-        whole, total = memoryview(rows).cast("B"), hashlib.sha256()
+        whole, total = rows.tobytes(), hashlib.sha256()
         size = rows.itemsize * self.unit
         for index in range(self.batches_per_epoch):
             begin, end = self._cut(index, len(units)), self._cut(index + 1, len(units))
