@@ -93,10 +93,7 @@ def prepared_with(free, folder, data, monkeypatch, **changes):
     ready = ready_for(folder, data, **changes)
     monkeypatch.setattr(memory, "free", lambda device: free / memory.ROOM)
     finding = fit_into_memory(
-        ready.config.train,
-        ready.learner,
-        ready.optimizer.masters.count,
-        ready.source.largest(ready.steps),
+        ready.config.train, ready.learner, ready.optimizer, ready.source.largest(ready.steps)
     )
     return ready, ready.learner.micro_tokens, finding
 
@@ -114,9 +111,7 @@ def needs(ready):
     """Fixed bytes and bytes a token of a prepared run."""
     batches = [ready.batch_trees(i) for i in range(ready.steps)]
     optimizer = ready.optimizer
-    found = memory.estimate(
-        ready.learner.forward, optimizer.masters.count, batches, 2048, optimizer.kind
-    )
+    found = memory.estimate(ready.learner.forward, optimizer, batches, 2048)
     return (
         found.fixed,
         memory.OVERHEAD["cpu"] * found.kept_per_token,
