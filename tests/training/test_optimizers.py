@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.nn import Parameter
+from training.helpers import ready_for, run, stopped_after
 from training.test_optim import feed, gradient, parameters
 
+import accord
 from accord.config.optimizers import OPTIMIZER_OPTIONS
 from accord.config.schema import TrainConfig, make_config
 from accord.engine import eight_bits
@@ -29,6 +32,10 @@ from accord.engine.written_out import (
 )
 from accord.environment import bitsandbytes_package
 from accord.errors import UsageError
+from accord.runs import checkpoint
+from accord.runs.identity import differences
+from accord.training.red_flags import facts_of
+from accord.types import Interrupted, Refused
 
 ROOT = Path(__file__).parents[2]
 # one tensor whose moments are kept in 8 bits, 17 blocks of which the last is short; two that are
@@ -416,3 +423,155 @@ def test_adafactor_moves_a_tensor_by_the_learning_rate():
     made = optimizer("adafactor", trainable, warmup=0, schedule="constant", max_grad_norm=None)
     feed(made, trainable, 0)
     assert math.isclose((trainable["w"] - before).square().mean().sqrt().item(), 0.03, rel_tol=0.01)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def settings_of(name, **more):
+    return {"lora": False, "steps": 12, "set": {"train.optimizer": name, **more}}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_run_stopped_and_resumed_ends_with_the_same_bytes(
+    name, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """Its updates are followed, its checkpoint is read back, and the second half follows the state
+    that came back.
+    """
+    changes = settings_of(name)
+    straight = run(tiny_folder, pairs_file, tmp_path / "straight", **changes)
+    with stopped_after(monkeypatch, 5), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, tmp_path / "run", **changes)
+    resumed = accord.resume(str(tmp_path / "run"))
+    wanted, found = (
+        checkpoint.load(each.folder / "checkpoints").tensors for each in (straight, resumed)
+    )
+    assert set(wanted) == set(found)
+    assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+    lines = [(each.folder / "metrics.jsonl").read_bytes() for each in (straight, resumed)]
+    assert lines[0] == lines[1]
+    kept = {key.partition("/")[0] for key in found}
+    assert (
+        kept
+        == {
+            "adamw": {"master", "exp_avg", "exp_avg_sq"},
+            "adamw_8bit": {"master", "state1", "state2", "absmax1", "absmax2"},
+            "adafactor": {"master", "exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col"},
+            "sgd": {"master", "momentum_buffer"},
+        }[name]
+    )
+
+
+def three_times_as_fast(self, update):
+    for group in self.inner.param_groups:
+        group["lr"] *= 3
+
+
+def forgets(self, update):
+    if update == 3:
+        for master in self.masters.masters.values():
+            for tensor in self.state_of(master).values():
+                tensor.zero_()
+
+
+def exchanges(self, update):
+    """Give two tensors of one shape each other's state, of which a copy is kept nowhere."""
+    if update == 3:
+        one, other = [
+            self.state_of(master)
+            for name, master in self.masters.masters.items()
+            if name.endswith("q_proj.weight")
+        ][:2]
+        for key, tensor in one.items():
+            kept = tensor.clone()
+            tensor.copy_(other[key])
+            other[key].copy_(kept)
+
+
+@pytest.mark.parametrize("fault", [three_times_as_fast, forgets, exchanges])
+@pytest.mark.parametrize("name", HERE)
+def test_an_update_that_is_not_the_written_one_stops_the_run(
+    name, fault, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    right = Optimizer.update
+
+    def update(self, step, norm):
+        inner = self.inner.step
+
+        def wrong():
+            fault(self, step)
+            inner()
+
+        monkeypatch.setattr(self.inner, "step", wrong)
+        try:
+            return right(self, step, norm)
+        finally:
+            monkeypatch.setattr(self.inner, "step", inner)
+
+    monkeypatch.setattr(Optimizer, "update", update)
+    title = OPTIMIZERS[name].title
+    with pytest.raises(Refused, match=f"(?s){title}|did not move"):
+        run(tiny_folder, pairs_file, tmp_path / "run", **settings_of(name))
+
+
+def test_moments_that_are_rounded_too_far_stop_the_run(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """Codes four values off, after an update whose weights were right: found in that update."""
+    right = Optimizer.update
+
+    def update(self, step, norm):
+        rate = right(self, step, norm)
+        for master in self.masters.masters.values():
+            state = self.state_of(master)
+            if state["state1"].dtype == torch.uint8 and step == 2:
+                codes = state["state1"]
+                codes.copy_(torch.where(codes > 128, codes - 4, codes + 4))
+        return rate
+
+    monkeypatch.setattr(Optimizer, "update", update)
+    with pytest.raises(Refused, match="after update 3 8-bit AdamW keeps .* as exp_avg of a weight"):
+        run(tiny_folder, pairs_file, tmp_path / "run", **settings_of("adamw_8bit"))
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused_by_name(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, tmp_path / "run")
+    file = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["train"] |= {"optimizer": "sgd", "betas": None, "momentum": 0.9}
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(Refused, match="train.optimizer: then adamw, now sgd"):
+        accord.resume(str(tmp_path / "run"))
+
+
+def test_a_run_from_before_there_was_a_choice_goes_on():
+    """Its record names no optimizer, and it was AdamW's."""
+    before = {"config": {"train.betas": [0.9, 0.999]}}
+    now = {"train.optimizer": "adamw", "train.betas": [0.9, 0.999], "train.momentum": None}
+    assert differences(before, {"config": now}, "then", "now") == []
+    other = {"train.optimizer": "adamw_8bit", "train.betas": [0.9, 0.999]}
+    (line,) = differences(before, {"config": other}, "then", "now")
+    assert line == "train.optimizer: then adamw, now adamw_8bit"
+
+
+def test_a_paged_optimizer_on_a_cpu_is_refused_before_anything_is_loaded(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    def load(*args, **more):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("accord.training.setup.offline.load_model", load)
+    with pytest.raises(UsageError, match="--set train.optimizer=adamw$"):
+        run(tiny_folder, pairs_file, tmp_path / "run", set={"train.optimizer": "paged_adamw"})
+
+
+def test_facts_that_rules_have_of_sgd(tiny_folder, pairs_file):
+    """AdamW's ε and the suggested rates say nothing of it."""
+    facts = facts_of(ready_for(tiny_folder, pairs_file, assignments=["train.optimizer=sgd"]))
+    assert facts.epsilon is None and facts.usual_rate is None
+    usual = facts_of(ready_for(tiny_folder, pairs_file))
+    assert usual.epsilon == 1e-8 and usual.usual_rate > 0

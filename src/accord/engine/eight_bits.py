@@ -101,11 +101,10 @@ def _problem(device: torch.device, *, name: str, paged: bool) -> str | None:
     """Explain why an optimizer of bitsandbytes does not run on a device."""
     plain = name.removeprefix("paged_")
     if paged and device.type != "cuda":
-        same = f" has the same {'arithmetic' if plain == 'adamw_8bit' else 'numbers'}"
         return (
             f"train.optimizer = {name} moves its state from a full GPU to main memory, and on a"
-            f" {device.type.upper()} bitsandbytes pages nothing. {plain}{same}: --set"
-            f" train.optimizer={plain}"
+            f" {device.type.upper()} bitsandbytes pages nothing. {plain} makes the same updates:"
+            f" --set train.optimizer={plain}"
         )
     if device.type not in ("cpu", "cuda"):
         return (

@@ -36,7 +36,7 @@ CHECKPOINTING = "train.recompute: auto does it where a row would not fit"
 def optimizer(reading: Reading, key: str) -> None:
     """Map the optimizer and what it reads. One that accord does not have is left to its rule.
 
-    A paged optimizer becomes the one whose numbers it has, which runs on any machine: where its
+    A paged optimizer becomes the one whose updates it makes, which runs on any machine: where its
     state lies is a matter of the machine, not of the run.
     """
     given = reading.settings.get(key)
@@ -50,7 +50,7 @@ def optimizer(reading: Reading, key: str) -> None:
                 "to do",
                 key,
                 f"{given}: where a GPU has no room for the optimizer's state, --set"
-                f" train.optimizer={name} lets it leave for main memory, with the same numbers",
+                f" train.optimizer={name} lets it leave for main memory, with the same updates",
             )
         name = plain
     _betas(reading, name or "adamw")
@@ -60,7 +60,7 @@ def optimizer(reading: Reading, key: str) -> None:
 
 
 def _paged(given: str, name: str, plain: str) -> str:
-    return f"the numbers of {given} on any machine" if name != plain else ""
+    return f"the updates of {given} on any machine" if name != plain else ""
 
 
 def _betas(reading: Reading, name: str) -> None:

@@ -10,6 +10,7 @@ load_dataset("…")                           the data
 from __future__ import annotations
 
 import ast
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,7 @@ def settings_of(text: str, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
             found[key] = value
     computed = [line for line in computed if line.partition(" = ")[0] not in leave_out]
     if computed:
-        keys = " ".join(f"--leave-out {line.partition(' = ')[0]}" for line in computed)
+        keys = " ".join(f"--leave-out {shlex.quote(line.partition(' = ')[0])}" for line in computed)
         raise UsageError(
             "these values are computed, and a file is read here and not run:\n"
             + "\n".join(f"  {line}" for line in computed)
