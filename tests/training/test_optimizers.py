@@ -565,7 +565,7 @@ def test_a_paged_optimizer_on_a_cpu_is_refused_before_anything_is_loaded(
         raise AssertionError("loaded")
 
     monkeypatch.setattr("accord.training.setup.offline.load_model", load)
-    with pytest.raises(UsageError, match="--set train.optimizer=adamw$"):
+    with pytest.raises(UsageError, match="pages nothing. adamw makes the same updates"):
         run(tiny_folder, pairs_file, tmp_path / "run", set={"train.optimizer": "paged_adamw"})
 
 

@@ -31,7 +31,6 @@ SMALLEST = 4096  # weights of a tensor whose moments are kept in 8 bits
 # The library's kernel for CPUs (0.50.2) looks a number up by 65,536 steps of its block's scale, so
 # none comes nearer to 0 than 1.6e-5 of that: measured against the nearest value, up to 3.03e-5 off.
 TABLE = 2 / 65_535
-ROUNDED = 1e-5  # share of a float32 moment by which sums in another order may differ
 # by the names of `adamw_update`: the names of bitsandbytes, and whether the moment has a sign
 MOMENTS = {"exp_avg": ("state1", "absmax1", True), "exp_avg_sq": ("state2", "absmax2", False)}
 
@@ -77,9 +76,8 @@ def _spacing(kept: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
     return {
         name: spacing(kept[codes], kept[largest], index, signed=signed)
         + TABLE * at(kept[largest], index // BLOCK)
-        if largest in kept
-        else ROUNDED * at(kept[codes], index).abs()
         for name, (codes, largest, signed) in MOMENTS.items()
+        if largest in kept
     }
 
 

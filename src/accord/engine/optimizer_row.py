@@ -70,8 +70,8 @@ class OptimizerRow:
     restore: Restore = restore_with_tensor
     layout: Layout | None = None  # where the state is something else than `state`
     read: Read = read_at
-    # distances to which a state may be off its written one, in the arguments and names of `read`,
-    # where the state is kept in few bits; None: it is float32, and nothing is lost
+    # distances to which what is kept in few bits may be off the written state, in the arguments and
+    # names of `read`; what is kept in float32 has none
     spacing: Read | None = None
     # whether an update needs a weight's whole tensor: no process can update a part of it
     whole_tensors: bool = False

@@ -137,9 +137,10 @@ class UpdateProbe:
         if kind.spacing is None:
             return []
         kept = self.optimizer.state_of(master)
-        now, spacing = kind.read(kept, f.index), kind.spacing(kept, f.index)
-        for key, value in now.items():
-            off, allowed = (value - f.state[key]).abs(), spacing[key] + 1e-30
+        now = kind.read(kept, f.index)
+        for key, spacing in kind.spacing(kept, f.index).items():
+            value, allowed = now[key], spacing + 1e-30
+            off = (value - f.state[key]).abs()
             if not bool((off <= allowed).all()):
                 worst = int((off - allowed).argmax())
                 wanted = f.state[key][worst]
@@ -149,7 +150,7 @@ class UpdateProbe:
                     " apart than its few bits account for"
                 )
                 return [broken("update", says, tensor=name)]
-        f.state = now
+            f.state = {**f.state, key: value}
         return []
 
     def values(self) -> dict[str, Tensor]:
