@@ -157,11 +157,14 @@ def test_a_row_that_does_not_fit_is_recomputed_or_refused(
         )
 
 
-def test_recompute_always_is_the_same_run(tiny_folder, pairs_file, tmp_path):
-    plain = run(tiny_folder, pairs_file, tmp_path / "plain", lora=False)
-    again = run(
-        tiny_folder, pairs_file, tmp_path / "again", lora=False, set={"train.recompute": "always"}
-    )
+@pytest.mark.parametrize(
+    "changes", [{"lora": False}, {"set": {"model.lora.dropout": 0.3}}], ids=["all", "dropout"]
+)
+def test_recompute_always_is_the_same_run(changes, tiny_folder, pairs_file, tmp_path):
+    """With dropout of adapters too: the backward pass drops the units that the forward pass did."""
+    plain = run(tiny_folder, pairs_file, tmp_path / "plain", **changes)
+    settings = {**changes.get("set", {}), "train.recompute": "always"}
+    again = run(tiny_folder, pairs_file, tmp_path / "again", **changes | {"set": settings})
     assert metrics(plain) == metrics(again)
 
 

@@ -44,7 +44,8 @@ def optimizer(reading: Reading, key: str) -> None:
     if name is not None:
         reading.take(key)
         plain = name.removeprefix("paged_")
-        reading.put("train.optimizer", plain, key, _paged(given, name, plain))
+        note = f"the updates of {given} on any machine" if plain != name else ""
+        reading.put("train.optimizer", plain, key, note)
         if plain != name:
             reading.say(
                 "to do",
@@ -57,10 +58,6 @@ def optimizer(reading: Reading, key: str) -> None:
     if name == "sgd":
         momentum = _momentum(reading)
         reading.put("train.momentum", momentum, key, "" if momentum else NO_MOMENTUM)
-
-
-def _paged(given: str, name: str, plain: str) -> str:
-    return f"the updates of {given} on any machine" if name != plain else ""
 
 
 def _betas(reading: Reading, name: str) -> None:

@@ -25,7 +25,7 @@ LORA = {
     "task_type": "lora_task_type",
 }
 LORA_DEFAULTS = {"lora_r": 8, "lora_alpha": 8, "lora_dropout": 0.0}
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "LoraConfig": LORA_DEFAULTS,
     "BitsAndBytesConfig": {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False},
 }
