@@ -99,9 +99,9 @@ def test_the_recipe_of_a_tutorials_config_runs(read, tiny_folder, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(found.yaml(str(recipe)))
     rows = write_rows(tmp_path / "pairs.jsonl", pair_rows(12))
-    done = accord.train(
-        str(recipe), model=str(tiny_folder), data=rows, output=str(tmp_path / "run")
-    )
+    quick = {"monitor.samples": 0, "monitor.audit_rows": 0}
+    out = str(tmp_path / "run")
+    done = accord.train(str(recipe), model=str(tiny_folder), data=rows, output=out, set=quick)
     config = yaml.safe_load((done.folder / "config.yaml").read_text())
     assert config["train"]["batch_size"] == 4 and config["train"]["steps"] == 3
     assert config["train"]["optimizer"] == "adamw" and config["train"]["recompute"] == "always"
