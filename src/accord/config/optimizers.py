@@ -6,8 +6,11 @@ What each does stands in `accord.engine.optimizers`; this table needs no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+OptimizerName = Literal[
+    "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"
+]
 ADAMW = {"betas": (0.9, 0.999)}
 
 # name -> the fields that it reads and some other optimizer does not, with their values where none

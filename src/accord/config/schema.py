@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from accord.config.data_section import DataConfig
 from accord.config.explain import explain, nearest_words
-from accord.config.optimizers import fill_options, missing_rate, unread_option
+from accord.config.optimizers import OptimizerName, fill_options, missing_rate, unread_option
 from accord.config.section import Section, finite
 from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
@@ -106,9 +106,7 @@ class TrainConfig(Section):
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
     epochs: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
     """Passes over the rows, instead of steps."""
-    optimizer: Literal[
-        "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"
-    ] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """Optimizer of the float32 masters. adamw_8bit keeps AdamW's two moments in 8 bits each, paged
     ones leave a full GPU for main memory, adafactor keeps sums over rows and columns, sgd one
     momentum. See docs/memory.md."""
