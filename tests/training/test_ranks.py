@@ -231,7 +231,7 @@ def test_no_part_of_what_an_optimizer_needs_whole(name, tiny_folder, pairs_file,
     out = tmp_path / "run"
     for answer in in_world(2, tmp_path / "w", train, tiny_folder, pairs_file, out, changes):
         assert answer["error"] == "UsageError" and "needs each weight's whole" in answer["says"]
-        assert "--set train.parallel=replicated" in answer["says"]
+        assert '"train.parallel": "replicated"' in answer["says"]
 
 
 def test_what_does_not_fit_a_world(tiny_folder, pairs_file, tmp_path, monkeypatch):
