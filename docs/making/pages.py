@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from accord.play.build import page as playground
-from making import commands, data, figures, files, methods, monitoring, moving, python
+from making import commands, data, figures, files, methods, monitoring, moving, python, training
 from making.text import ROOT
 
 # What stands between the comments; an opening comment with nothing behind it begins a block.
@@ -53,6 +53,7 @@ MACROS: dict[str, Callable[..., str]] = {
     "metrics": monitoring.metrics,
     "moving": moving.defaults,
     "objectives": methods.needs,
+    "optimizers": training.optimizers,
     "paths": figures.paths,
     "permissions": commands.permissions,
     "python": python.reference,

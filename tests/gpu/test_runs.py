@@ -53,6 +53,21 @@ def test_five_updates_are_those_of_a_cpu(method, lora, device, tiny_folder, tmp_
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "name", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
+)
+def test_each_optimizer_is_followed_stopped_and_resumed(
+    name, device, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """Its kernels make the written-out updates, and the state that comes back goes on as it was."""
+    settings = {"lora": False, "steps": 12} | options(device, **{"train.optimizer": name})
+    straight = run(tiny_folder, pairs_file, tmp_path / "straight", **settings)
+    with stopped_after(monkeypatch, 5), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, tmp_path / "run", **settings)
+    resumed = accord.resume(str(tmp_path / "run"))
+    same_figures(metrics(straight), metrics(resumed), 1e-3)
+
+
 def test_a_run_in_bfloat16_with_everything_on(
     device, tiny_folder, pairs_file, held_out_file, tmp_path
 ):

@@ -72,6 +72,12 @@ def test_a_setting_is_the_cause_and_its_symptoms_are_not_said(name, figures, cha
     assert run(figures, **changes).keys() == {name}
 
 
+def test_a_clip_hides_nothing_from_an_optimizer_without_epsilon():
+    figures, changes = STILL | {"grad_norm": 1.0}, {"clip": 1e-9, "weights": 460_000}
+    assert "clip-too-low" in run(figures, **changes)
+    assert "clip-too-low" not in run(figures, **changes, epsilon=None)
+
+
 @pytest.mark.parametrize("figures", [GONE, STILL], ids=["gone", "still"])
 def test_usual_settings_are_no_cause(figures):
     """The same figures, and settings that are used somewhere."""

@@ -93,10 +93,7 @@ def prepared_with(free, folder, data, monkeypatch, **changes):
     ready = ready_for(folder, data, **changes)
     monkeypatch.setattr(memory, "free", lambda device: free / memory.ROOM)
     finding = fit_into_memory(
-        ready.config.train,
-        ready.learner,
-        ready.optimizer.masters.count,
-        ready.source.largest(ready.steps),
+        ready.config.train, ready.learner, ready.optimizer, ready.source.largest(ready.steps)
     )
     return ready, ready.learner.micro_tokens, finding
 
@@ -114,9 +111,7 @@ def needs(ready):
     """Fixed bytes and bytes a token of a prepared run."""
     batches = [ready.batch_trees(i) for i in range(ready.steps)]
     optimizer = ready.optimizer
-    found = memory.estimate(
-        ready.learner.forward, optimizer.masters.count, batches, 2048, optimizer.kind
-    )
+    found = memory.estimate(ready.learner.forward, optimizer, batches, 2048)
     return (
         found.fixed,
         memory.OVERHEAD["cpu"] * found.kept_per_token,
@@ -162,11 +157,14 @@ def test_a_row_that_does_not_fit_is_recomputed_or_refused(
         )
 
 
-def test_recompute_always_is_the_same_run(tiny_folder, pairs_file, tmp_path):
-    plain = run(tiny_folder, pairs_file, tmp_path / "plain", lora=False)
-    again = run(
-        tiny_folder, pairs_file, tmp_path / "again", lora=False, set={"train.recompute": "always"}
-    )
+@pytest.mark.parametrize(
+    "changes", [{"lora": False}, {"set": {"model.lora.dropout": 0.3}}], ids=["all", "dropout"]
+)
+def test_recompute_always_is_the_same_run(changes, tiny_folder, pairs_file, tmp_path):
+    """With dropout of adapters too: the backward pass drops the units that the forward pass did."""
+    plain = run(tiny_folder, pairs_file, tmp_path / "plain", **changes)
+    settings = {**changes.get("set", {}), "train.recompute": "always"}
+    again = run(tiny_folder, pairs_file, tmp_path / "again", **changes | {"set": settings})
     assert metrics(plain) == metrics(again)
 
 

@@ -126,6 +126,9 @@ RUNS = {
         {"lora": False, "method": "simpo", "set": {"train.parallel": "replicated"}},
         (2,),
     ),
+    # each weight by itself: in parts; columns and blocks of a whole tensor: whole in each process
+    "sharded-sgd": ({"lora": False, "batch_size": 5, "set": {"train.optimizer": "sgd"}}, (2,)),
+    "adafactor": ({"lora": False, "set": {"train.optimizer": "adafactor"}}, (2,)),
     "moving": (
         {"reference": "moving", "set": {"moving.every": 2, "moving.mix": 0.5, "evaluate.every": 1}},
         (2,),
@@ -173,7 +176,9 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
         # gathered weights are none of it
         assert found["memory"]["kept_per_token"] == expected["memory"]["kept_per_token"]
         assert found["ranks"]["sharded"] == (
-            changes.get("lora") is False and "train.parallel" not in changes["set"]
+            changes.get("lora") is False
+            and "train.parallel" not in changes["set"]
+            and changes["set"].get("train.optimizer") != "adafactor"
         )
         assert json_of(out / "environment.json")["processes"] == size
 
@@ -215,8 +220,18 @@ def test_auto_shards_all_weights_only():
     assert not choose_parallel("replicated", many, adapters=False) and not choose_parallel(
         "auto", ALONE, adapters=False
     )
+    assert not choose_parallel("auto", many, adapters=False, whole_tensors=True)
     with pytest.raises(UsageError, match="sharded is for training all weights"):
         choose_parallel("sharded", many, adapters=True)
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw_8bit"])
+def test_no_part_of_what_an_optimizer_needs_whole(name, tiny_folder, pairs_file, tmp_path):
+    changes = {"lora": False, "set": {"train.optimizer": name, "train.parallel": "sharded"}}
+    out = tmp_path / "run"
+    for answer in in_world(2, tmp_path / "w", train, tiny_folder, pairs_file, out, changes):
+        assert answer["error"] == "UsageError" and "needs each weight's whole" in answer["says"]
+        assert '"train.parallel": "replicated"' in answer["says"]
 
 
 def test_what_does_not_fit_a_world(tiny_folder, pairs_file, tmp_path, monkeypatch):
@@ -258,10 +273,11 @@ def stopping(tiny_folder, data, output, changes, who) -> None:
 
 
 FOLLOWING = {"reference": "moving", "set": {"moving.every": 1}}
+SGD = {"lora": False, "set": {"train.optimizer": "sgd"}}
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"lora": False}, FOLLOWING], ids=["lora", "sharded", "moving"]
+    "changes", [{}, {"lora": False}, FOLLOWING, SGD], ids=["lora", "sharded", "moving", "sgd"]
 )
 def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_file, tmp_path):
     """A signal to one rank stops both at the same step. Resumed by two: the same bytes; by one or

@@ -81,6 +81,22 @@ def test_no_alarm_at_betas_of_papers(beta):
     assert [f.verdict for f in found([f"objective.beta={beta}"])] == ["ok"]
 
 
+def test_bounds_of_adamw_are_not_those_of_others():
+    """SGD's updates are as large as its gradients; Adafactor's are as large as the rate."""
+    extreme = ["train.max_grad_norm=1.0e-9"]
+    sgd = ["train.optimizer=sgd", "train.learning_rate=0.5"]
+    for each, peak in (([], 0.5), ([], 1e-12), (sgd, 0.5), (sgd, 1e-12)):
+        checks = [f.check for f in found(each, peak=peak)]
+        assert ("settings.learning_rate" in checks) == (not each)
+    verdicts = {
+        name: {f.verdict for f in found([*options, *extreme]) if "max_grad_norm" in f.check}
+        for name, options in {"adamw": [], "sgd": sgd, "af": ["train.optimizer=adafactor"]}.items()
+    }
+    assert verdicts == {"adamw": {"refused"}, "sgd": {"warning"}, "af": {"warning"}}
+    (said,) = [f.says for f in found(["train.optimizer=adafactor"], peak=1e-12) if f.refused]
+    assert "Adafactor moves no weight" in said
+
+
 def test_rollouts():
     drawn = ["rollouts.rewards=[length]"]
     assert [f.verdict for f in found(drawn, "grpo")] == ["ok"]

@@ -19,8 +19,8 @@ from accord.auditing.lines import first_sentence, full_command
 from accord.auditing.machine import Machine
 from accord.auditing.run import Audit
 from accord.auditing.thresholds import limit
-from accord.config.schema import DEFAULT_OBJECTIVE
-from accord.engine.optimizers import optimizer_of
+from accord.config.schema import DEFAULT_OBJECTIVE, TrainConfig
+from accord.engine.optimizers import OPTIMIZERS
 from accord.errors import plural
 from accord.objectives import OBJECTIVES, BoundObjective, resolve
 
@@ -456,7 +456,9 @@ def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
     passes = 4 if OBJECTIVES[advice.method].reference else 3
     seconds = passes * tokens / machine.forward_tokens_per_second
     trained = any(setting.path == "model.lora" for setting in advice.settings)
-    each = machine.bytes_per_parameter * 1.2 + (optimizer_of().training_bytes if trained else 0)
+    each = machine.bytes_per_parameter * 1.2 + (
+        OPTIMIZERS[TrainConfig().optimizer].training_bytes if trained else 0
+    )
     memory = machine.parameters * each / 2**30 + 2.0  # GB of activations and libraries
     return {
         "tokens_per_row": round(per_row),

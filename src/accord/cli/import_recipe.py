@@ -19,7 +19,8 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         file: Annotated[
             str,
             typer.Argument(
-                help="YAML of TRL, Axolotl or LLaMA-Factory; or a text file with TRL's arguments."
+                help="YAML of TRL, Axolotl or LLaMA-Factory; a text file with TRL's arguments; or"
+                " Python with its DPOConfig(…)."
             ),
         ],
         output: Annotated[

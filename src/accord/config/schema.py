@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from accord.config.data_section import DataConfig
 from accord.config.explain import explain, nearest_words
+from accord.config.optimizers import OptimizerName, fill_options, missing_rate, unread_option
 from accord.config.section import Section, finite
 from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
@@ -105,21 +106,31 @@ class TrainConfig(Section):
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
     epochs: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
     """Passes over the rows, instead of steps."""
+    optimizer: OptimizerName = "adamw"
+    """Optimizer of the float32 masters. adamw_8bit keeps AdamW's two moments in 8 bits each, paged
+    ones leave a full GPU for main memory, adafactor keeps sums over rows and columns, sgd one
+    momentum. See docs/memory.md."""
     learning_rate: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     """Peak learning rate. None takes the objective's own, scaled to the model's width; a tenth of
-    it for all weights."""
+    it for all weights. sgd has none of its own."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after the warm-up: it falls to zero, or not at all."""
     warmup: Annotated[float, Field(strict=True, ge=0)] = 0.1
     """Share of the steps (under 1), or number of steps (from 1), over which the learning rate rises
     from zero."""
     weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
-    """AdamW's decoupled decay, on matrices only."""
-    betas: tuple[
-        Annotated[float, Field(strict=True, ge=0, lt=1)],
-        Annotated[float, Field(strict=True, ge=0, lt=1)],
-    ] = (0.9, 0.999)
-    """AdamW's decay rates of the two moments."""
+    """Decay of matrices, apart from the gradient (AdamW's); with sgd it is part of the gradient."""
+    betas: (
+        tuple[
+            Annotated[float, Field(strict=True, ge=0, lt=1)],
+            Annotated[float, Field(strict=True, ge=0, lt=1)],
+        ]
+        | None
+    ) = None
+    """Decay rates of AdamW's two moments, in all four of its forms: 0.9 and 0.999 where none are
+    given. No other optimizer takes them."""
+    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
+    """Momentum of sgd: 0.9 where none is given. No other optimizer takes it."""
     max_grad_norm: Annotated[float, Field(strict=True, gt=0)] | None = 1.0
     """Largest gradient norm; null never clips."""
     seed: NotNegative = 0
@@ -128,12 +139,27 @@ class TrainConfig(Section):
     """Unique tokens in one forward and backward pass: memory against speed. The gradient does not
     depend on it."""
     recompute: Literal["auto", "always", "never"] = "auto"
-    """Compute activations again for the backward pass instead of keeping them. auto: only where a
-    row would not fit."""
+    """Gradient checkpointing: compute activations again for the backward pass instead of keeping
+    them. auto: only where a row would not fit."""
 
     parallel: Literal["auto", "replicated", "sharded"] = "auto"
     """Weights of several processes: each holds them whole (replicated) or a part (sharded: FSDP2).
-    auto: a part where all weights train."""
+    auto: a part where all weights train and the optimizer can update one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _optimizer_by_default(cls, raw):
+        """Write the defaults down with the run, so that a checkpoint can be compared with them."""
+        return fill_options(raw) if isinstance(raw, dict) else raw
+
+    @model_validator(mode="after")
+    def _optimizer_reads_its_options(self):
+        wrong = unread_option(self.optimizer, vars(self)) or missing_rate(
+            self.optimizer, self.learning_rate
+        )
+        if wrong is not None:
+            raise ValueError(wrong)
+        return self
 
     @model_validator(mode="after")
     def _one_length(self):

@@ -24,7 +24,7 @@ import torch
 from accord.compat import is_out_of_memory as is_out_of_memory  # one rule for decoding too
 from accord.config.schema import TrainConfig
 from accord.distributed.world import ALONE
-from accord.engine.optimizers import OptimizerRow, optimizer_of
+from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
 from accord.errors import plural
 from accord.forward.choose import Forward
@@ -69,11 +69,7 @@ class Estimate:
 
 
 def estimate(
-    forward: Forward,
-    trainable: int,
-    batches: Sequence[Sequence[Tree]],
-    budget: int,
-    optimizer: OptimizerRow,
+    forward: Forward, optimizer: Optimizer, batches: Sequence[Sequence[Tree]], budget: int
 ) -> Estimate:
     """Estimate the peak of a run over these batches with micro-batches of `budget` tokens."""
     model = forward.model
@@ -83,7 +79,7 @@ def estimate(
     vocabulary = model.head.weight.shape[0]
     # a working copy in another dtype has a gradient of its own
     own = 0 if model.dtype == torch.float32 else model.dtype.itemsize
-    trained = trainable * (optimizer.update_bytes + own)
+    trained = optimizer.update_bytes() + own * optimizer.masters.count
     head = (
         rows_at_once(model.device, vocabulary)
         * vocabulary
@@ -100,7 +96,10 @@ def estimate(
 
 
 def fit_into_memory(
-    config: TrainConfig, learner: UpdateContext, trained: int, batches: Sequence[Sequence[Tree]]
+    config: TrainConfig,
+    learner: UpdateContext,
+    optimizer: Optimizer,
+    batches: Sequence[Sequence[Tree]],
 ) -> Finding:
     """Set the budget of micro-batches so that the run fits, and report how much memory it will
     take.
@@ -110,7 +109,7 @@ def fit_into_memory(
     refuses.
 
     Args:
-      trained: weights that train.
+      optimizer: before its first update: its state is not there yet.
       batches: some that need as much memory as any of the run.
     """
     model, budget = learner.forward.model, learner.budget
@@ -123,7 +122,7 @@ def fit_into_memory(
         if recomputing and (config.recompute != "auto" or not recompute_activations(model)):
             break
         wanted = budget.tokens
-        needed = estimate(learner.forward, trained, batches, wanted, optimizer_of(config))
+        needed = estimate(learner.forward, optimizer, batches, wanted)
         fits = fitting(needed, room, wanted)
         if fits is not None and (fits == wanted or fits >= longest):
             budget.tokens = fits
@@ -165,7 +164,8 @@ def _refused(needed: Estimate, room: float, longest: int) -> Finding:
     )
     remedy = (
         "lower data.max_tokens, train adapters instead of all weights, allow --set"
-        " train.recompute=auto, or free memory"
+        " train.recompute=auto, keep less beside each weight (--set train.optimizer=adafactor; on a"
+        " GPU paged_adamw keeps it elsewhere), or free memory"
     )
     return Finding("memory", "refused", says, vars(needed), remedy)
 

@@ -17,7 +17,7 @@ from torch.nn import Parameter
 
 from accord.config.schema import TrainConfig
 from accord.distributed.world import ALONE, World
-from accord.engine.optimizers import OptimizerRow, optimizer_of
+from accord.engine.optimizers import FLOAT32, OptimizerRow, optimizer_of
 from accord.forward.sharded import local, part, whole
 
 
@@ -159,17 +159,31 @@ class Optimizer:
         for name, master in self.masters.masters.items():
             like = self.masters.working[name]
             tensors[f"master/{name}"] = whole(master.detach(), like)
-            for key in self.kind.state:
-                tensors[f"{key}/{name}"] = whole(self.state_of(master)[key], like)
+            for key, tensor in self.state_of(master).items():
+                tensors[f"{key}/{name}"] = whole(tensor, like)
         return tensors
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each tensor of `state`, by name; nothing is gathered for it."""
-        return {
-            f"{key}/{name}": tuple(p.shape)
-            for name, p in self.masters.working.items()
-            for key in ("master", *self.kind.state)
-        }
+        found = {}
+        for name, p in self.masters.working.items():
+            found[f"master/{name}"] = tuple(p.shape)
+            for key, (shape, _) in self.kind.tensors(tuple(p.shape)).items():
+                found[f"{key}/{name}"] = shape
+        return found
+
+    def saved_bytes(self) -> int:
+        """Return the bytes of the tensors of `state`."""
+        shapes = [tuple(p.shape) for p in self.masters.working.values()]
+        return sum(self.kind.saved_bytes_of(shape) for shape in shapes)
+
+    def update_bytes(self) -> int:
+        """Return the bytes that this rank's updates take on its device: gradients of the masters,
+        and the state.
+        """
+        shapes = [tuple(master.shape) for master in self.masters.masters.values()]
+        state = sum(self.kind.resident_bytes_of(shape) for shape in shapes)
+        return FLOAT32 * self.masters.count + state
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
@@ -179,16 +193,17 @@ class Optimizer:
             like = self.masters.working[name]
             state = {
                 key: part(tensors[f"{key}/{name}"], like).to(master.device, copy=True)
-                for key in self.kind.state
+                for key in self.kind.tensors(tuple(master.shape))
             }
-            if self.kind.counts_updates:
-                state["step"] = torch.tensor(float(updates), device=master.device)
-            self.inner.state[master] = state
+            self.kind.restore(self.inner, master, state, updates)
 
     def state_of(self, master: Tensor) -> dict[str, Tensor]:
         """Return the optimizer's state of one master; zeros before its first update."""
         state = self.inner.state.get(master)
-        return {key: state[key] if state else torch.zeros_like(master) for key in self.kind.state}
+        return {
+            key: state[key] if state else torch.zeros(shape, dtype=dtype, device=master.device)
+            for key, (shape, dtype) in self.kind.tensors(tuple(master.shape)).items()
+        }
 
 
 def _master(p: Parameter) -> Parameter:

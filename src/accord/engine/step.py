@@ -181,7 +181,9 @@ def accumulate(
                     " off. Report this."
                 )
             tokens.values.retain_grad()
-            loss.backward()
+            # layers that compute again in the backward pass must drop the same units there
+            with learner.forward.model.adapter_dropout(dropout):
+                loss.backward()
             masters.accumulate_grads()
             if group is not None and learner.kind != "rollouts":
                 record_slopes(records, group, tokens)

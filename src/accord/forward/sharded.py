@@ -30,8 +30,13 @@ from accord.models.load import load
 from accord.types import Tree, UsageError
 
 
-def choose_parallel(wanted: str, world: World, *, adapters: bool) -> bool:
+def choose_parallel(
+    wanted: str, world: World, *, adapters: bool, whole_tensors: bool = False
+) -> bool:
     """Decide whether the weights are to be sharded.
+
+    Args:
+      whole_tensors: the optimizer cannot update a part of a tensor.
 
     Raises:
       UsageError: sharding asked for where adapters train: they are small, and their base would be
@@ -42,7 +47,7 @@ def choose_parallel(wanted: str, world: World, *, adapters: bool) -> bool:
             "train.parallel = sharded is for training all weights (--all-weights). "
             "Adapters are small: every process holds them whole. Leave it at auto."
         )
-    return world.size > 1 and not adapters and wanted != "replicated"
+    return world.size > 1 and not adapters and not whole_tensors and wanted != "replicated"
 
 
 class _Joint(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.errors import UsageError
-from accord.migrate import common
+from accord.migrate import common, memory_keys
 from accord.migrate.reading import (
     Default,
     NotNeeded,
@@ -24,7 +24,6 @@ from accord.migrate.reading import (
 )
 
 METHODS = ("dpo", "ipo", "kto", "orpo", "simpo")
-RENAMED = {"lr_scheduler": "lr_scheduler_type", "optimizer": "optim"}
 
 RULES = {
     **common.TRAINER,
@@ -99,16 +98,19 @@ def joint(reading: Reading) -> None:
     if method not in METHODS:
         raise no_such_loss("Axolotl", f"rl: {method}")
     _objective(reading, method)
-    common.name_or_hub(reading, reading.take("base_model", "smollm2"), "base_model", "model.name")
+    common.name_or_hub(
+        reading, reading.take("base_model", common.NO_MODEL), "base_model", "model.name"
+    )
     _adapters(reading)
+    # Axolotl quantises scales too unless bnb_config_kwargs say otherwise
+    memory_keys.of_bitsandbytes(reading, "bnb_4bit_use_double_quant", True)
     _data(reading)
     common.precision(reading)
     batch(reading, "micro_batch_size")
     length(reading, "num_epochs")
     warmup(reading)
-    betas = number(reading.take("adam_beta1", 0.9)), number(reading.take("adam_beta2", 0.999))
-    if betas != (0.9, 0.999):
-        reading.put("train.betas", list(betas), "adam_beta1")
+    memory_keys.optimizer(reading, "optimizer")
+    memory_keys.checkpointing(reading)
 
 
 def _objective(reading: Reading, method: str) -> None:
@@ -163,8 +165,10 @@ def _adapters(reading: Reading) -> None:
         return reading.put("model.lora", None, "adapter", "all weights are trained")
     if how not in ("lora", "qlora"):
         raise no_such_loss("Axolotl", f"adapter: {how}")
-    if how == "qlora":
-        reading.say("no equivalent", "adapter", f"qlora: {common.ADAPTERS['load_in_4bit'].why}")
+    if how == "qlora" and not memory_keys.QUANTIZES:
+        reading.say("no equivalent", "adapter", f"qlora: {common.NO_4BIT}")
+    elif how == "qlora" and reading.settings.get("load_in_4bit") is None:
+        reading.settings["load_in_4bit"] = True  # Axolotl asks for both; qlora means it
     if linear and targets:
         reading.say(
             "to do",

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from accord.errors import UsageError
+from accord.migrate import memory_keys
 from accord.migrate.reading import NotNeeded, Reading, Rule, To, Without, number, schedule, whole
 
 # The versions whose sources were read for defaults, losses and keys.
@@ -33,10 +34,8 @@ TRAINER: dict[str, Rule] = {
     "label_smoothing_factor": Without(
         "of the language-model loss, which DPO and its kin do not have"
     ),
-    "optim": Without(
-        "accord trains with AdamW in float32",
-        unless=("adamw_torch", "adamw_torch_fused", "adamw_hf"),
-    ),
+    "optim": Without(memory_keys.NO_OPTIMIZER),
+    "optim_args": Without("what an optimizer reads has fields: train.betas, train.momentum"),
     "fp16": Without("float16 needs loss scaling and saves nothing over bfloat16"),
     "tf32": MACHINE,
     "bf16": NotNeeded(
@@ -46,7 +45,7 @@ TRAINER: dict[str, Rule] = {
     "deepspeed": NotNeeded("several processes share a run by train.parallel, under torchrun"),
     "fsdp": NotNeeded("train.parallel: sharded, under torchrun"),
     "fsdp_config": NotNeeded("train.parallel: sharded, under torchrun"),
-    "gradient_checkpointing": NotNeeded("train.recompute: auto does it where a row would not fit"),
+    "gradient_checkpointing": NotNeeded(memory_keys.CHECKPOINTING),
     "gradient_checkpointing_kwargs": MACHINE,
     "activation_offloading": MACHINE,
     "torch_compile": MACHINE,
@@ -95,17 +94,24 @@ TRAINER: dict[str, Rule] = {
     "eval_on_start": NotNeeded("held-out rows are evaluated before the first update, always"),
 }
 
+NO_4BIT = "no quantised base (QLoRA): with LoRA in bfloat16 the base takes 2 bytes a weight"
+
 # Initialisations and scalings of adapters that accord does not have.
-ADAPTERS: dict[str, Without] = {
+ADAPTERS: dict[str, Rule] = {
     "use_rslora": Without("the update is scaled by alpha / rank: alpha × √rank gives the same"),
     "lora_modules_to_save": Without("embeddings and head stay as they are"),
     "load_in_8bit": Without(
         "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
     ),
-    "load_in_4bit": Without(
-        "no quantised base (QLoRA): with LoRA in bfloat16 the base takes 2 bytes a weight"
-    ),
+    "load_in_4bit": Without(NO_4BIT),
+    "bnb_4bit_quant_type": NotNeeded("of a quantised base"),
+    "bnb_4bit_use_double_quant": NotNeeded("of a quantised base"),
+    "use_bnb_nested_quant": NotNeeded("of a quantised base"),
+    "bnb_4bit_compute_dtype": NotNeeded("model.dtype says what the network computes in"),
+    "bnb_4bit_quant_storage": MACHINE,
 }
+
+NO_MODEL = "smollm2"  # stands where a file names no model
 
 # Explanations that the rules of several tools give.
 HUB = (
@@ -134,6 +140,8 @@ def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
     if not isinstance(value, str) or "\0" in value:
         raise UsageError(f"{key} = {value!r:.60}: expected a name or a path.")
     reading.put(path, value, key)
+    if value == NO_MODEL and key not in reading.given:
+        return reading.say("to do", path, "the file names no model: the embedded one stands there")
     try:
         here = Path(value).expanduser().exists()
     except (OSError, RuntimeError):  # no name that a file system takes, or no such user's home
@@ -142,6 +150,7 @@ def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
         reading.say(
             "to do", path, f"{value!r:.80} is {HUB if path.startswith('data') else MODEL_HUB}"
         )
+    return None
 
 
 def precision(reading: Reading) -> None:

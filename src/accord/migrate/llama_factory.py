@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.errors import UsageError
-from accord.migrate import common
+from accord.migrate import common, memory_keys
 from accord.migrate.reading import (
     Default,
     NotNeeded,
@@ -20,6 +20,7 @@ from accord.migrate.reading import (
 )
 from accord.migrate.trl import trainer
 
+METHOD = "quantization_method"
 LOSSES = {"sigmoid": "dpo", "ipo": "ipo", "hinge": "hinge", "orpo": "orpo", "simpo": "simpo"}
 
 RULES = {
@@ -45,15 +46,17 @@ RULES = {
     "quantization_bit": Without(
         "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
     ),
-    "quantization_method": common.MACHINE,
+    METHOD: common.MACHINE,
+    "quantization_type": NotNeeded("of a quantised base"),
+    "double_quantization": NotNeeded("of a quantised base"),
     "additional_target": Without("embeddings and head stay as they are"),
     "use_rslora": common.ADAPTERS["use_rslora"],
     "pissa_init": Without("adapters start as noise and zero"),
     "pissa_convert": common.MACHINE,
     "loraplus_lr_ratio": Without("one learning rate for both factors"),
-    "use_galore": Without("AdamW alone"),
-    "use_badam": Without("AdamW alone"),
-    "use_apollo": Without("AdamW alone"),
+    "use_galore": Without(memory_keys.NO_OPTIMIZER),
+    "use_badam": Without(memory_keys.NO_OPTIMIZER),
+    "use_apollo": Without(memory_keys.NO_OPTIMIZER),
     "shift_attn": Without("attention as the model has it"),
     "rope_scaling": Without("positions as the model has them"),
     "pref_ftx": Without("an NLL term on top of the loss; cpo and orpo have one"),
@@ -83,9 +86,13 @@ def joint(reading: Reading) -> None:
         raise no_such_loss("LLaMA-Factory", f"stage: {stage}")
     _objective(reading, stage)
     common.name_or_hub(
-        reading, reading.take("model_name_or_path", "smollm2"), "model_name_or_path", "model.name"
+        reading,
+        reading.take("model_name_or_path", common.NO_MODEL),
+        "model_name_or_path",
+        "model.name",
     )
     _adapters(reading)
+    _quantised(reading)
     if (data := reading.take("dataset")) is not None:
         reading.put("data.train", data, "dataset")
         reading.say(
@@ -163,6 +170,14 @@ def _adapters(reading: Reading) -> None:
     if reading.take("use_dora", False):
         reading.put("model.lora.dora", True, "use_dora")
     return None
+
+
+def _quantised(reading: Reading) -> None:
+    """Map a quantised base: 4 bits or 8, by bitsandbytes unless another method is named."""
+    bits, method = reading.settings.get("quantization_bit"), reading.settings.get(METHOD)
+    if memory_keys.QUANTIZES and bits in (4, 8) and method in (None, "bitsandbytes", "bnb"):
+        kind, double = reading.take("quantization_type"), reading.take("double_quantization")
+        memory_keys.quantized(reading, "quantization_bit", bits, kind or "nf4", double)
 
 
 def defaults(settings: Mapping[str, Any]) -> tuple[Default, ...]:

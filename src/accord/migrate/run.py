@@ -17,6 +17,7 @@ from accord.config.recipe_paths import rebase_paths
 from accord.config.schema import load_recipe, make_config
 from accord.config.secrets import refuse_secrets
 from accord.errors import UsageError, printable
+from accord.migrate import python_calls
 from accord.migrate.axolotl import AXOLOTL
 from accord.migrate.llama_factory import LLAMA_FACTORY
 from accord.migrate.reading import Line, Tool, read, read_known
@@ -89,8 +90,8 @@ def import_settings(
     """Convert another tool's settings into a recipe.
 
     Args:
-      file: YAML, or a text file with the arguments as they were typed (`trl dpo --beta 0.1 …`,
-        `--beta 0.1 \\ …`).
+      file: YAML, a text file with the arguments as they were typed (`trl dpo --beta 0.1 …`,
+        `--beta 0.1 \\ …`), or Python with a DPOConfig(…) of TRL's, which is read and not run.
       tool: trl, axolotl or llama-factory; None judges by the keys.
       devices: GPUs that the file was meant for.
       leave_out: keys to go on without.
@@ -98,7 +99,7 @@ def import_settings(
     Raises:
       UsageError: the file is none of these, a key is unknown, a loss or a value has no equivalent.
     """
-    settings = _settings(file)
+    settings = _settings(file, tuple(leave_out))
     chosen = _tool(tool, settings, file)
     reading = read(chosen, settings, devices, tuple(leave_out))
     data = reading.recipe.setdefault("data", {})
@@ -108,7 +109,7 @@ def import_settings(
     return Imported(chosen.name, reading.recipe, tuple(reading.lines))
 
 
-def _settings(file: str) -> dict[str, Any]:
+def _settings(file: str, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     path = Path(file).expanduser()
     if (
         path.is_file()
@@ -116,6 +117,8 @@ def _settings(file: str) -> dict[str, Any]:
         and path.stat().st_size < ARGUMENT_BYTES
     ):
         text = path.read_text(encoding="utf-8", errors="replace")
+        if python_calls.is_python(text):
+            return python_calls.settings_of(text, leave_out)
         if "--" in text:
             return arguments(text)
     return {str(key): value for key, value in load_recipe(file).items()}

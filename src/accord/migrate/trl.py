@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from accord.migrate import common
+from accord.migrate import common, memory_keys
 from accord.migrate.reading import (
     Default,
     NotNeeded,
@@ -64,8 +64,6 @@ RULES = {
     "dataset_test_split": NotNeeded("data.held_out names a file"),
     "ignore_bias_buffers": common.MACHINE,
     "lora_task_type": common.MACHINE,
-    "bnb_4bit_quant_type": common.MACHINE,
-    "use_bnb_nested_quant": common.MACHINE,
     "pad_token": NotNeeded("nothing is padded"),
     "padding_value": NotNeeded("nothing is padded"),
     "pad_to_multiple_of": NotNeeded("nothing is padded"),
@@ -115,9 +113,13 @@ def joint(reading: Reading) -> None:
     _objective(reading, kind)
     _reference(reading)
     common.name_or_hub(
-        reading, reading.take("model_name_or_path", "smollm2"), "model_name_or_path", "model.name"
+        reading,
+        reading.take("model_name_or_path", common.NO_MODEL),
+        "model_name_or_path",
+        "model.name",
     )
     _adapters(reading)
+    memory_keys.of_bitsandbytes(reading, *_double(reading))
     if (data := reading.take("dataset_name", reading.take("dataset_path"))) is not None:
         common.name_or_hub(reading, data, "dataset_name", "data.train")
     if "max_length" in reading.nulls:
@@ -130,6 +132,14 @@ def joint(reading: Reading) -> None:
     trainer(reading)
 
 
+def _double(reading: Reading) -> tuple[str, bool]:
+    """Return the key of doubly quantised scales: TRL's own name, or that of transformers in
+    Python. Neither quantises them unasked.
+    """
+    own = "use_bnb_nested_quant" in reading.settings
+    return "use_bnb_nested_quant" if own else "bnb_4bit_use_double_quant", False
+
+
 def trainer(reading: Reading) -> None:
     """Map what every file for transformers' Trainer says in several keys."""
     common.precision(reading)
@@ -138,9 +148,8 @@ def trainer(reading: Reading) -> None:
     warmup(reading)
     every(reading, "eval_strategy", "eval_steps", "evaluate.every")
     every(reading, "save_strategy", "save_steps", "checkpoint.every")
-    betas = number(reading.take("adam_beta1", 0.9)), number(reading.take("adam_beta2", 0.999))
-    if betas != (0.9, 0.999):
-        reading.put("train.betas", list(betas), "adam_beta1")
+    memory_keys.optimizer(reading, "optim")
+    memory_keys.checkpointing(reading)
 
 
 def _objective(reading: Reading, kind: str) -> None:

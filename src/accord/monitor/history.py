@@ -33,6 +33,7 @@ class Facts:
     adapter_scale: float | None = None  # alpha / rank, or its like; None where all weights train
     usual_rate: float | None = None  # the learning rate that the objective suggests here
     weights: int | None = None  # numbers that train
+    epsilon: float | None = 1e-8  # AdamW's, under which a gradient is lost; None without one
 
     def number(self, option: str) -> float | None:
         """Return an option of the objective that is a number; None where it has no such option."""

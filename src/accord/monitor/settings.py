@@ -28,7 +28,6 @@ NAMES = (
 # The largest β that is used, five times over and more. Sums of log-ratios: papers 0.01 to 0.5;
 # SimPO's multiplies a mean: 2 to 10; IPO's asks for a margin of 1/(2β) nats a token.
 SUMS, MEANS, IPO = 3.0, 60.0, 5.0
-EPSILON = 1e-8  # AdamW's, added to the root of a gradient's second moment
 # Adapters are scaled by alpha / rank: 1 or 2 as a rule, 1/4 to 64 in what is published.
 SCALES = (0.02, 100.0)
 # Times the learning rate that the objective suggests for this model.
@@ -133,10 +132,11 @@ def _beta_too_high(h: History) -> Evidence | None:
 def _clip_too_low(h: History) -> Evidence | None:
     """Find a clip under which a weight's gradient is smaller than AdamW's ε."""
     clip, weights, norm = h.facts.clip, h.facts.weights, _recent(h, "grad_norm")
-    if clip is None or not weights or norm is None or norm <= 10 * clip:
+    epsilon = h.facts.epsilon
+    if clip is None or epsilon is None or not weights or norm is None or norm <= 10 * clip:
         return None
     each = clip / math.sqrt(weights)  # root of the mean square of what is left of the gradient
-    share = each / (each + EPSILON)
+    share = each / (each + epsilon)
     if share >= 0.2:
         return None
     return {"clip": clip, "norm": norm, "each": each, "share": share, "shown": _shown(h)}

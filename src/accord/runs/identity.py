@@ -46,6 +46,8 @@ IDENTITY = {
 
 # a field that the older record does not know, at a value that does nothing
 UNSET: tuple = (None, "", False, [], {})
+# what runs did before there was a field for it
+FORMERLY = {"train.optimizer": "adamw"}
 # Digests of tokens, and the digests that name what the tokens were made from.
 TOKENS = {
     "train_tokens": ("train_data", "tokenizer"),
@@ -81,7 +83,7 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
         f" {str(other.get(key))[:16]}"
         for key in differing
     ]
-    then, now = rename_paths(one["config"]), rename_paths(other["config"])
+    then, now = ({**FORMERLY, **rename_paths(each["config"])} for each in (one, other))
     paths = [*then, *(path for path in now if path not in then)]
     return lines + [
         f"{p}: {when} {then.get(p)}, {where} {now.get(p)}"

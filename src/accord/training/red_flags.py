@@ -69,8 +69,10 @@ def facts_of(ready: PreparedRun) -> Facts:
         ready.config.train.max_grad_norm,
         ready.source.draws,
         lora.alpha / lora.rank if scaled and lora is not None else None,
-        suggested_rate(objective, ready.model),
+        # a rate of AdamW's says nothing of an update that is as large as its gradient
+        suggested_rate(objective, ready.model) if ready.optimizer.kind.moves_by_rate else None,
         sum(p.numel() for p in ready.model.trainable().values()),
+        ready.optimizer.kind.epsilon,
     )
 
 

@@ -462,7 +462,7 @@ def probe_ids(ready: PreparedRun) -> list[tuple[int, ...]]:
 def _room(ready: PreparedRun, checkpoints: int) -> int:
     """Compute the bytes that so many checkpoints and the saved model take."""
     trained = sum(p.numel() for p in ready.model.trainable().values())
-    each = ready.optimizer.kind.checkpoint_bytes
+    each = ready.optimizer.saved_bytes()
     if ready.reference_kind == "moving":
-        each += FLOAT32  # separate masters
-    return trained * (each * checkpoints + FLOAT32)
+        each += FLOAT32 * trained  # separate masters
+    return each * checkpoints + FLOAT32 * trained

@@ -494,5 +494,6 @@ def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
 
 
 def _moments(optimizer: Optimizer) -> Iterator[Tensor]:
-    for state in optimizer.inner.state.values():
-        yield from (at(state[key], spread(state[key])) for key in optimizer.kind.state)
+    for master in optimizer.inner.state:
+        for tensor in optimizer.state_of(master).values():
+            yield at(tensor, spread(tensor))

@@ -18,17 +18,17 @@ from accord.config.schema import (
     MonitorConfig,
     TrainConfig,
 )
+from accord.engine.optimizers import optimizer_of
 from accord.errors import plural
 from accord.objectives import BoundObjective
 from accord.types import Finding
 
 PERMISSION = "unusual_settings"
-ADAM_EPS = 1e-8  # torch's AdamW: next to it, a gradient counts only if it is larger
 # times the method's own value: papers' β of 0.01 to 0.5 are within 10 of DPO's 0.1
 BETA_UNUSUAL, BETA_ABSURD = 20.0, 1e4
 # times the suggested rate; grids of learning rates span three orders at most
 RATE_UNUSUAL = 100.0
-MOVED = 1e-7  # rate × steps: AdamW moves no weight much further than that in all
+MOVED = 1e-7  # rate × steps: AdamW and Adafactor move no weight much further than that in all
 CLIP_UNUSUAL = 0.01
 # alpha / rank: 32 / 512 and 32 / 1 are within what papers tried (Schulman 2025, "LoRA Without
 # Regret")
@@ -154,6 +154,8 @@ def _is_number(value: object) -> bool:
 
 def _memories(train: TrainConfig) -> Iterator[Said]:
     """Report memories of AdamW under which its steps are not those that learning rates are for."""
+    if train.betas is None:
+        return
     for name, value, (least, most) in zip(("first", "second"), train.betas, MEMORIES, strict=True):
         if not least <= value <= most:
             effect = "remembers next to nothing" if value < least else "hardly ever forgets"
@@ -165,10 +167,14 @@ def _memories(train: TrainConfig) -> Iterator[Said]:
 
 
 def _rate(train: TrainConfig, run: Planned) -> Iterator[Said]:
+    optimizer = optimizer_of(train)
+    if not optimizer.moves_by_rate:
+        return  # how far a weight moves depends on its gradients, and no rate is suggested
     remedy = f"--learning-rate {run.suggested:.1g}"
     if run.peak * run.steps < MOVED:
         says = (
-            f"learning rate {run.peak:g} over {run.steps:,} steps: AdamW moves no weight by more"
+            f"learning rate {run.peak:g} over {run.steps:,} steps: {optimizer.title} moves no"
+            " weight by more"
             f" than about {run.peak * run.steps:.1g} in all, so nothing is learned"
         )
         yield "learning_rate", "refused", says, remedy
@@ -194,10 +200,11 @@ def _clip(train: TrainConfig, run: Planned) -> Iterator[Said]:
         return
     each = clip / math.sqrt(run.trained)
     remedy = f"--set train.max_grad_norm={TrainConfig().max_grad_norm:g}"
-    if each < ADAM_EPS / 10:
+    epsilon = optimizer_of(train).epsilon
+    if epsilon is not None and each < epsilon / 10:
         says = (
             f"max_grad_norm = {clip:g}: every gradient is cut to about {each:.0e} a weight, far"
-            f" under AdamW's epsilon of {ADAM_EPS:g}, so the updates all but vanish"
+            f" under AdamW's epsilon of {epsilon:g}, so the updates all but vanish"
         )
         yield "max_grad_norm", "refused", says, remedy
     elif clip < CLIP_UNUSUAL:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from accord.engine.moving_reference import Moving
 from accord.engine.optimizer import Masters, Optimizer, schedule
-from accord.engine.written_out import Moment
+from accord.engine.written_out import Moment, Whole, at
 from accord.types import Finding
 
 if TYPE_CHECKING:
@@ -98,11 +98,12 @@ class UpdateProbe:
         self.updates += 1
         for name, followed in self.followed.items():
             if name in gradients:
-                self._move(followed, scale * at(gradients[name], followed.index), self.rate(step))
+                self._move(followed, Whole(gradients[name], scale, followed.index), self.rate(step))
         return norm
 
-    def _move(self, f: WeightProbe, gradient: Tensor, rate: float) -> None:
-        moment = Moment(self.updates, rate, f.decay, self.config)
+    def _move(self, f: WeightProbe, whole: Whole, rate: float) -> None:
+        gradient = whole.scale * at(whole.gradient, f.index)
+        moment = Moment(self.updates, rate, f.decay, self.config, whole)
         f.value, f.state = self.optimizer.kind.written(f.value, f.state, gradient, moment)
         f.had_gradient |= gradient != 0
 
@@ -124,6 +125,32 @@ class UpdateProbe:
                 )
                 return [broken("update", says)]
             f.value = now  # rounding must not add up over the updates
+            if found := self._rounded_state(name, f, master, step):
+                return found
+        return []
+
+    def _rounded_state(self, name: str, f: WeightProbe, master: Tensor, step: int) -> list[Finding]:
+        """Check that a state kept in few bits is the written one, rounded; follow the kept one from
+        here. A state in float32 is followed apart from the optimizer's.
+        """
+        kind = self.optimizer.kind
+        if kind.spacing is None:
+            return []
+        kept = self.optimizer.state_of(master)
+        now = kind.read(kept, f.index)
+        for key, spacing in kind.spacing(kept, f.index).items():
+            value, allowed = now[key], spacing + 1e-30
+            off = (value - f.state[key]).abs()
+            if not bool((off <= allowed).all()):
+                worst = int((off - allowed).argmax())
+                wanted = f.state[key][worst]
+                says = (
+                    f"after update {step} {kind.title} keeps {value[worst]:.4g} as {key} of a"
+                    f" weight of {name}, and its written-out update gives {wanted:.4g}: further"
+                    " apart than its few bits account for"
+                )
+                return [broken("update", says, tensor=name)]
+            f.state = {**f.state, key: value}
         return []
 
     def values(self) -> dict[str, Tensor]:
@@ -163,11 +190,6 @@ class UpdateProbe:
         ]
 
 
-def at(tensor: Tensor, index: Tensor) -> Tensor:
-    """Read some coordinates, in float64 on the CPU."""
-    return tensor.detach().reshape(-1)[index].double().cpu()
-
-
 def spread(tensor: Tensor) -> Tensor:
     """Spread the indices of a few coordinates, from the first to the last."""
     # in integers: float32 cannot count to the size of a large embedding
@@ -178,7 +200,7 @@ def spread(tensor: Tensor) -> Tensor:
 def _follow(master: Tensor, optimizer: Optimizer, decay: float) -> WeightProbe:
     index = spread(master)
     value = at(master, index)
-    state = {key: at(tensor, index) for key, tensor in optimizer.state_of(master).items()}
+    state = optimizer.kind.read(optimizer.state_of(master), index)
     return WeightProbe(
         index, value, value.clone(), state, decay, torch.zeros(len(index), dtype=torch.bool)
     )

@@ -91,14 +91,16 @@ def in_memory(opened: OpenModel, config: Config) -> dict:
     model, objective = opened.model, resolve_objective(config)
     adapters = dict.fromkeys((TRAINED, REFERENCE), 0)
     network = 0
+    shapes: dict[str | None, list[tuple[int, ...]]] = {TRAINED: [], REFERENCE: [], None: []}
     for name, parameter in model.root.named_parameters():
         size = parameter.numel() * parameter.element_size()
         adapter = next((kind for kind in adapters if f".{kind}" in name and "lora_" in name), None)
+        shapes[adapter].append(tuple(parameter.shape))
         if adapter is None:
             network += size
         else:
             adapters[adapter] += size
-    trained = adapters[TRAINED] or network
+    trained = shapes[TRAINED] or shapes[None]
     kind = _reference_kind(config)
     # a whole network of its own
     second = kind == "frozen" or (kind == "moving" and not model.has_adapters)
@@ -118,7 +120,7 @@ def in_memory(opened: OpenModel, config: Config) -> dict:
         "roles": out,
         "bytes": sum(out.values()),
         "networks": 1 + second + len(rewards),
-        "optimizer": trained // model.dtype.itemsize * optimizer_of(config.train).checkpoint_bytes,
+        "optimizer": sum(map(optimizer_of(config.train).saved_bytes_of, trained)),
     }
 
 

@@ -25,6 +25,7 @@ from accord.engine.memory import fit_into_memory
 from accord.engine.micro_budget import MicroBudget
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
+from accord.engine.optimizers import optimizer_of
 from accord.engine.step import UpdateContext, make_batch
 from accord.forward.choose import Forward, choose, looks_nearby
 from accord.forward.reference import SUMS, full_key
@@ -117,7 +118,12 @@ def prepare_offline(
         repeats=order.repeats(steps),
         incoming=config.model.adapter is not None,
     )
-    sharded = choose_parallel(config.train.parallel, world, adapters=model.has_adapters)
+    sharded = choose_parallel(
+        config.train.parallel,
+        world,
+        adapters=model.has_adapters,
+        whole_tensors=optimizer_of(config.train).whole_tensors,
+    )
     _require_whole(objective, model, sharded)
     require_movement(config.moving, steps, sharded=sharded)
     budget = micro_budget(config, display)
@@ -153,7 +159,7 @@ def prepare_offline(
         found.append(finding)
     width, floor = measure_ties(learner, _first_rows(source, steps))
     batches = source.largest(steps)
-    memory = fit_into_memory(config.train, learner, optimizer.masters.count, batches)
+    memory = fit_into_memory(config.train, learner, optimizer, batches)
     ready = PreparedRun(
         config,
         model,

@@ -135,7 +135,7 @@ def prepare_rollouts(
         held_out,
     )
     width, proofs = _prove(config, learner, optimizer, kind, source, display)
-    memory = fit_into_memory(config.train, learner, optimizer.masters.count, source.largest(steps))
+    memory = fit_into_memory(config.train, learner, optimizer, source.largest(steps))
     ready = PreparedRun(
         config,
         model,
