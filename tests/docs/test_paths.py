@@ -33,6 +33,8 @@ ELSEWHERE = {
     "README.md": "of a run's folder",
     "my_loss.py": "a reader's own",
     "capitals.py": "a reader's own",
+    "train.py": "a reader's own",
+    "zero_to_fp32.py": "DeepSpeed's",
 }
 OF_A_RUN = {"examples.parquet/", "split/", "checkpoints/", "rollouts/", "evaluation/"}
 OF_A_RUN |= {"adapter/", "final/"}
