@@ -88,6 +88,8 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
         "reading.json",
         lambda file: of_documentation(figures.reading, named=False)(file) + plain(file),
     ),
+    ("sharded_memory.json", of_documentation(figures.sharded_memory, named=False)),
+    ("two_nodes.json", of_documentation(figures.two_nodes, named=False)),
     ("first_hour.json", lambda file: first_hour.table(read(file))),
     ("*.json", plain),
     ("*.html", text),

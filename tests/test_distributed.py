@@ -4,6 +4,7 @@ refused together.
 
 import os
 import signal
+import threading
 
 import pytest
 import torch
@@ -16,12 +17,13 @@ from accord.distributed.world import (
     World,
     balance_by_tokens,
     join_world,
+    patience,
     restore_order,
     take_device,
 )
 from accord.environment.settings import ranks
 from accord.runs.signals import Stop
-from accord.types import Interrupted, Refused, UsageError
+from accord.types import Interrupted, PeerLost, Refused, UsageError
 
 
 @given(st.lists(st.integers(1, 500), max_size=40), st.integers(1, 9))
@@ -196,6 +198,68 @@ def test_who_is_gone(who, tmp_path):
             n in who for n in range(3)
         ]
         assert answers[r]["on_all_ranks"] == (r != left[0])
+
+
+class Silent:
+    """A store behind a cable that is cut: no call comes back."""
+
+    def set(self, key, value):
+        threading.Event().wait(60)
+
+
+class Known:
+    """A store at which only some ranks have left their mark."""
+
+    def __init__(self, alive):
+        self.alive = {f"alive/{rank}" for rank in alive}
+
+    def set(self, key, value):
+        self.alive.add(key)
+
+    def check(self, keys):
+        return set(keys) <= self.alive
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("accord.distributed.world.ROLL_CALL", 0.0)
+    monkeypatch.setattr("accord.distributed.world.NO_ANSWER", 0.2)
+    error = World(1, 3, ("a", "b", "c"), store=Silent())._lost()
+    assert "lost the machine that the ranks met on" in str(error) and not error.on_all_ranks
+    error = World(1, 3, ("a", "b", "c"), store=Known([2]))._lost()
+    assert "lost rank 0 of 3 (a):" in str(error) and not error.on_all_ranks
+
+
+@pytest.mark.parametrize(
+    "says, lost",
+    [
+        ("[../gloo/transport/tcp/pair.cc:537] Connection closed by peer [10.0.0.2]:1234", True),
+        ("Timed out waiting 20000ms for recv operation to complete", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_pass_that_breaks_off_is_a_lost_rank(says, lost, monkeypatch):
+    """Sharded weights are gathered by torch's own exchanges, whose errors are RuntimeErrors."""
+    monkeypatch.setattr("accord.distributed.world.ROLL_CALL", 0.0)
+    world = World(0, 2, ("a", "b"), store=Known([]))
+    with pytest.raises(PeerLost if lost else RuntimeError), world.noticing_losses():
+        raise RuntimeError(says)
+    with pytest.raises(RuntimeError, match="gloo|Timed|mat1"), ALONE.noticing_losses():
+        raise RuntimeError(says)
+
+
+@pytest.mark.parametrize("given, seconds", [(None, 1800), ("600", 600)])
+def test_patience(given, seconds, monkeypatch):
+    monkeypatch.delenv("ACCORD_PATIENCE", raising=False)
+    if given:
+        monkeypatch.setenv("ACCORD_PATIENCE", given)
+    assert patience().total_seconds() == seconds
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1.5", "ten"])
+def test_patience_is_a_number_of_seconds(given, monkeypatch):
+    monkeypatch.setenv("ACCORD_PATIENCE", given)
+    with pytest.raises(UsageError, match=f"ACCORD_PATIENCE={given}: expected whole seconds"):
+        patience()
 
 
 def test_a_device_for_each_rank(monkeypatch):

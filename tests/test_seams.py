@@ -246,8 +246,8 @@ def test_every_check_says_what_it_shows():
         assert check.shows and not check.shows.endswith("."), check.name
 
 
-def test_where_weights_are_sharded_figures_alone_are_checked():
-    """No rank holds what the other checks compare, and `RecordChecks` has nothing for them."""
+def test_without_weights_figures_alone_are_checked():
+    """`RecordChecks` has nothing that the other checks could compare with."""
     assert all(check.needs for check in BEFORE_UPDATE)
     assert [check.name for check in AFTER_UPDATE if not check.needs] == ["metrics"]
 

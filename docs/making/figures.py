@@ -106,6 +106,54 @@ def coverage() -> str:
     return table(head, rows) + about
 
 
+def two_nodes() -> str:
+    """What the commands of docs/many.md gave on two network namespaces, a line a command, and what
+    came of a cable that was pulled.
+    """
+    found = result("two_nodes")
+    rows = [
+        (
+            literal(each["line"].partition(" -m accord ")[2]),
+            _ends(each["exit_codes"]),
+            f"{apart:.0e}",
+        )
+        for each in found["commands"].values()
+        for apart in [each["losses_apart"]]
+    ]
+    head = ("command, behind torchrun", "exit codes", "losses apart from one process")
+    pulled = found["cable"]
+    words = (
+        f"The cable was pulled after {pulled['stopped_after']} of {found['steps']} updates, with"
+        f" `ACCORD_PATIENCE={pulled['patience']}`: the nodes had ended after"
+        f" {' and '.join(f'{seconds:.0f}' for seconds in pulled['seconds_until_the_end'])} seconds,"
+        f" their processes with exit codes {' and '.join(map(_ends, pulled['exit_codes']))} (143:"
+        " torchrun's signal to a process that had given its message). One process on one node went"
+        " on from the checkpoint, to losses that are"
+        f" {pulled['losses_apart']:.0e} apart from those of a run without a stop."
+    )
+    return f"{table(head, rows)}\n\n{words}"
+
+
+def _ends(codes: list[int]) -> str:
+    return ", ".join(map(str, codes))
+
+
+def sharded_memory() -> str:
+    """The most memory that a rank had, a line a case."""
+    found = result("sharded_memory")
+    rows = [
+        (
+            str(case["processes"]),
+            case["weights"],
+            " · ".join(f"{size / 1e9:.2f}" for size in case["anonymous"]),
+            " · ".join(f"{size / 1e9:.2f}" for size in case["resident"]),
+        )
+        for case in found["cases"]
+    ]
+    head = ("processes", "model", "GB of its own, by rank", "GB with mapped files, by rank")
+    return table(head, rows)
+
+
 def vs_trl() -> str:
     """Speed and memory against TRL, a line a case, medians over the repeats."""
     head = (

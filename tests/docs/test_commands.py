@@ -269,6 +269,6 @@ def test_gpu_and_slurm_commands_come_with_the_warning():
     for name in ("README.md", "docs/many.md"):
         text = " ".join(DOCUMENTS[name].split())
         first = text.index("torchrun --standalone --nproc-per-node 8")
-        assert "for GPUs (NCCL), for several machines and for Slurm were written and not run" in (
+        assert "for GPUs (NCCL) and for Slurm were written and not run" in (
             text[:first].replace("**", "")
         ), name

@@ -28,11 +28,12 @@ from accord.engine.step import accumulate, make_batch
 from accord.forward.sharded import choose_parallel
 from accord.runs import checkpoint
 from accord.runs.display import SilentDisplay
+from accord.runs.ranks import of_all_ranks
 from accord.training import loop
 from accord.training.run import dry_run
 from accord.training.setup import common
 from accord.training.setup import rows as setup_rows
-from accord.types import Interrupted, Refused, UsageError
+from accord.types import Finding, Interrupted, Refused, UsageError
 
 
 def close(one: dict, other: dict, rel: float) -> None:
@@ -118,6 +119,33 @@ RUNS = {
         {"lora": False, "batch_size": 5, "set": {"train.micro_tokens": 64, "evaluate.every": 2}},
         (2, 4),
     ),
+    "lora-sharded": (
+        {
+            "batch_size": 5,
+            "set": {"train.parallel": "sharded", "train.micro_tokens": 64, "evaluate.every": 2},
+        },
+        (2, 4),
+    ),
+    "lora-sharded-kto": (
+        {
+            "method": "kto",
+            "batch_size": 5,
+            "set": {"train.parallel": "sharded", "train.micro_tokens": 64},
+        },
+        (2,),
+    ),
+    "lora-sharded-moving": (
+        {
+            "reference": "moving",
+            "set": {
+                "train.parallel": "sharded",
+                "moving.every": 2,
+                "moving.mix": 0.5,
+                "evaluate.every": 1,
+            },
+        },
+        (2,),
+    ),
     "sharded-kto": (
         {"method": "kto", "lora": False, "reference": "frozen", "set": {"train.micro_tokens": 64}},
         (2,),
@@ -175,17 +203,22 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
         )
         # gathered weights are none of it
         assert found["memory"]["kept_per_token"] == expected["memory"]["kept_per_token"]
+        wanted = changes["set"].get("train.parallel", "auto")
         assert found["ranks"]["sharded"] == (
-            changes.get("lora") is False
-            and "train.parallel" not in changes["set"]
-            and changes["set"].get("train.optimizer") != "adafactor"
+            wanted == "sharded"
+            or (
+                wanted == "auto"
+                and changes.get("lora") is False
+                and changes["set"].get("train.optimizer") != "adafactor"
+            )
         )
+        assert found.keys() - {"ranks", "running"} == expected.keys()
         assert json_of(out / "environment.json")["processes"] == size
 
 
 def test_the_first_rank_answers_for_all(tiny_folder, pairs_file, held_out_file, tmp_path):
-    """Samples of two ranks are those of one process, once each; sharded weights give none, and it
-    is said.
+    """Samples of two ranks are those of one process, once each; through sharded weights all ranks
+    draw them.
     """
     changes = {
         "steps": 2,
@@ -208,8 +241,13 @@ def test_the_first_rank_answers_for_all(tiny_folder, pairs_file, held_out_file, 
         tmp_path / "parts",
         changes | {"lora": False},
     )
-    notes = {f["check"]: f["says"] for f in json_of(tmp_path / "parts/preflight.json")}
-    assert "samples are off" in notes["running"] and not (tmp_path / "parts/samples.jsonl").exists()
+    parts = json_lines(tmp_path / "parts/samples.jsonl")
+    assert [(line["step"], line["prompt"]) for line in parts] == [
+        (s, p) for s in (0, 1, 2) for p in (0, 1)
+    ]
+    # before the first update both have one policy, which draws the same words
+    assert [line["text"] for line in parts[:2]] == [line["text"] for line in said[0][:2]]
+    assert json_of(tmp_path / "parts/last_answers.json").keys() >= {"asked", "before", "after"}
 
 
 def test_auto_shards_all_weights_only():
@@ -221,8 +259,9 @@ def test_auto_shards_all_weights_only():
         "auto", ALONE, adapters=False
     )
     assert not choose_parallel("auto", many, adapters=False, whole_tensors=True)
-    with pytest.raises(UsageError, match="sharded is for training all weights"):
-        choose_parallel("sharded", many, adapters=True)
+    # a base under adapters is cut where that was asked for, and all weights too
+    assert choose_parallel("sharded", many, adapters=True)
+    assert choose_parallel("sharded", many, adapters=False)
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw_8bit"])
@@ -274,10 +313,13 @@ def stopping(tiny_folder, data, output, changes, who) -> None:
 
 FOLLOWING = {"reference": "moving", "set": {"moving.every": 1}}
 SGD = {"lora": False, "set": {"train.optimizer": "sgd"}}
+LORA_SHARDED = {"set": {"train.parallel": "sharded"}}
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"lora": False}, FOLLOWING, SGD], ids=["lora", "sharded", "moving", "sgd"]
+    "changes",
+    [{}, {"lora": False}, FOLLOWING, SGD, LORA_SHARDED],
+    ids=["lora", "sharded", "moving", "sgd", "lora-sharded"],
 )
 def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_file, tmp_path):
     """A signal to one rank stops both at the same step. Resumed by two: the same bytes; by one or
@@ -436,6 +478,26 @@ def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):
     assert "scores other tokens" in (tmp_path / "run/refused.txt").read_text()
 
 
+def finding(sharded: bool) -> list:
+    """Rank 1 of two refuses what rank 0 finds sound, and warns of something of its own."""
+    with join_world() as world:
+        mine = [
+            Finding("running.update", "refused" if world.rank else "ok", f"rank {world.rank}"),
+            Finding("running.frozen", "ok", "as they were"),
+        ]
+        mine += [Finding("running.moved", "warning", "hardly")] * world.rank
+        found = of_all_ranks(replace(world, sharded=sharded), mine)
+        return sorted([each.check, each.verdict] for each in found)
+
+
+def test_what_one_rank_finds_in_its_part_holds_for_all(tmp_path):
+    """Otherwise it alone would stop, and the others wait for it in their next pass."""
+    both = [["running.frozen", "ok"], ["running.moved", "warning"], ["running.update", "refused"]]
+    assert in_world(2, tmp_path / "parts", finding, True) == [both, both]
+    first, second = in_world(2, tmp_path / "whole", finding, False)
+    assert second == both and first == [["running.frozen", "ok"], ["running.update", "ok"]]
+
+
 def reading_other_rows(who) -> None:
     if who == 1:
         load = setup_rows.load_rows
@@ -444,11 +506,21 @@ def reading_other_rows(who) -> None:
         )
 
 
-def test_ranks_that_read_other_rows_are_refused(tiny_folder, pairs_file, tmp_path):
-    """Another file of the same name on the second machine."""
+@pytest.mark.parametrize("changes", [{}, {"lora": False}], ids=["lora", "sharded"])
+def test_ranks_that_read_other_rows_are_refused(changes, tiny_folder, pairs_file, tmp_path):
+    """Another file of the same name on the second machine; through sharded weights before a pass is
+    made of either.
+    """
     write_rows(tmp_path / "others.jsonl", pair_rows(24, start=1))
     answers = in_world(
-        2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", {}, reading_other_rows
+        2,
+        tmp_path / "w",
+        train,
+        tiny_folder,
+        pairs_file,
+        tmp_path / "run",
+        changes,
+        reading_other_rows,
     )
     for answer in answers:
         assert answer["error"] == "Refused" and answer["on_all_ranks"]

@@ -143,8 +143,9 @@ class TrainConfig(Section):
     them. auto: only where a row would not fit."""
 
     parallel: Literal["auto", "replicated", "sharded"] = "auto"
-    """Weights of several processes: each holds them whole (replicated) or a part (sharded: FSDP2).
-    auto: a part where all weights train and the optimizer can update one."""
+    """Weights of several processes: each holds them whole (replicated) or a part (sharded: FSDP2;
+    of adapters only their base is cut). auto: a part where all weights train and the optimizer can
+    update one."""
 
     @model_validator(mode="before")
     @classmethod

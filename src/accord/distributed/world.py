@@ -19,9 +19,10 @@ import json
 import os
 import platform
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
@@ -39,11 +40,12 @@ from accord.errors import AccordError, Interrupted, PeerLost, UsageError, first_
 
 T = TypeVar("T")
 
-# Time that a rank waits for another before it gives up. A process that dies is noticed at once, by
-# its closed connection; this is for machines that freeze, and must be longer than the first rank's
-# slowest work alone: saving.
-PATIENCE = timedelta(minutes=30)
+# Seconds that a rank waits for another before it gives up. A process that dies is noticed at once,
+# by its closed connection; this is for machines that freeze and cables that break, and must be
+# longer than the first rank's slowest work alone: saving.
+PATIENCE, PATIENCE_NAME = 1800.0, "ACCORD_PATIENCE"
 ROLL_CALL = 1.0  # seconds that survivors give each other to answer, once one is gone
+NO_ANSWER = 5.0  # seconds after which the place where ranks meet counts as gone itself
 BUCKET = 1 << 25  # gradients in one message: 128 MB of float32
 FAILED, VALUE = "!failed", "!value"  # columns of a message that carry text
 
@@ -103,9 +105,11 @@ class World:
             return [work()]
         failure = None
         try:
-            message = work()
+            with self.noticing_losses():
+                message = work()
         except Exception as error:
-            if getattr(error, "on_all_ranks", False):
+            # a lost peer answers no more
+            if getattr(error, "on_all_ranks", False) or isinstance(error, PeerLost):
                 raise
             failure, message = error, _told(error)
         try:
@@ -121,6 +125,18 @@ class World:
             if FAILED in answer:
                 raise self._retold(rank, _read(answer[FAILED]))
         return messages
+
+    @contextmanager
+    def noticing_losses(self) -> Iterator[None]:
+        """Raise `PeerLost` where an exchange of torch's own, in a pass through sharded weights,
+        breaks off inside the block.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not (isinstance(error, dist.DistError) or GLOO.search(str(error))):
+                raise
+            raise self._lost() from error
 
     def agree(self, work: Callable[[], T]) -> T:
         """Do `work` on every rank; return this rank's own result, or raise one failure on all."""
@@ -220,22 +236,39 @@ class World:
 
         Survivors leave a mark in the store; after a moment the missing mark shows who is gone.
         """
-        assert self.store is not None, "ranks meet at a store"
-        try:
-            self.store.set(f"alive/{self.rank}", "1")
-            time.sleep(ROLL_CALL)
-            alive = [
-                r for r in range(self.size) if r == self.rank or self.store.check([f"alive/{r}"])
-            ]
-            who = "; ".join(self.name(rank) for rank in range(self.size) if rank not in alive)
-        except RuntimeError:
+        alive = self._roll_call()
+        if alive is None:
             alive, who = [self.rank], "the machine that the ranks met on"  # the store was there
+        else:
+            who = "; ".join(self.name(rank) for rank in range(self.size) if rank not in alive)
         error = PeerLost(f"lost {who}: killed, out of memory, or out of reach.")
         error.on_all_ranks = self.rank != alive[0]  # one survivor reports it for all
         return error
 
+    def _roll_call(self) -> list[int] | None:
+        """List the ranks that answer; None where the store does not. It may be behind a cable that
+        is cut, where a call never comes back: a thread of its own waits for it.
+        """
+        store = self.store
+        alive: list[int] = []
+        assert store is not None, "ranks meet at a store"
+
+        def call() -> None:
+            with suppress(RuntimeError):
+                store.set(f"alive/{self.rank}", "1")
+                time.sleep(ROLL_CALL)
+                alive.extend(
+                    r for r in range(self.size) if r == self.rank or store.check([f"alive/{r}"])
+                )
+
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        thread.join(ROLL_CALL + NO_ANSWER)
+        return alive if alive and not thread.is_alive() else None
+
 
 ALONE = World()
+GLOO = re.compile(r"gloo|Connection (closed|reset)|Timed out", re.IGNORECASE)
 
 
 # ---------------------------------------------------------------- joining
@@ -252,11 +285,12 @@ def join_world() -> Iterator[World]:
     if size == 1:
         yield ALONE
         return
+    longest = patience()
     # Messages go through gloo, whose broken connections raise; gradients of a GPU through NCCL.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        store, _, _ = next(rendezvous("env://", timeout=longest))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=longest)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             f"rank {rank} of {size} cannot reach the others: {first_line(error)}\nStart"
@@ -275,6 +309,21 @@ def join_world() -> Iterator[World]:
         raise
     else:
         dist.destroy_process_group()
+
+
+def patience() -> timedelta:
+    """Return how long a rank waits for another.
+
+    Raises:
+      UsageError: ACCORD_PATIENCE is no number of seconds.
+    """
+    given = os.environ.get(PATIENCE_NAME, "")
+    if given and not re.fullmatch(r"[1-9]\d*", given):
+        raise UsageError(
+            f"{PATIENCE_NAME}={given}: expected whole seconds, such as 600. Leave it out for"
+            f" {PATIENCE:g}: unset {PATIENCE_NAME}"
+        )
+    return timedelta(seconds=float(given or PATIENCE))
 
 
 def take_device(world: World, device: str) -> None:

@@ -30,8 +30,8 @@ from accord.errors import plural
 from accord.forward.choose import Forward
 from accord.forward.head import rows_at_once
 from accord.forward.layout import pack, tokens_at_most
-from accord.forward.sharded import local
 from accord.forward.shares import shares
+from accord.models.parts import local
 from accord.models.recompute import recompute_activations
 from accord.types import Finding, Tree
 

@@ -61,6 +61,10 @@ class Moving:
             config,
         )
 
+    @property
+    def joint(self) -> bool:
+        return self.live.joint
+
     def logps(self, trees: Sequence[Tree]) -> Logps:
         """Compute the [N] log-probs of the trees' completions at this moment, without gradient. Do
         not keep them across an update.

@@ -18,7 +18,7 @@ from torch.nn import Parameter
 from accord.config.schema import TrainConfig
 from accord.distributed.world import ALONE, World
 from accord.engine.optimizers import FLOAT32, OptimizerRow, optimizer_of
-from accord.forward.sharded import local, part, whole
+from accord.models.parts import local, part, whole
 
 
 class Masters:
@@ -30,6 +30,11 @@ class Masters:
     def __init__(self, trainable: dict[str, Parameter]):
         self.working = trainable
         self.masters = {name: _master(p) for name, p in trainable.items()}
+
+    @property
+    def in_parts(self) -> frozenset[str]:
+        """Return the names of the sharded ones: this rank holds a part of each."""
+        return frozenset(name for name, p in self.working.items() if local(p) is not p)
 
     @property
     def count(self) -> int:
@@ -50,9 +55,10 @@ class Masters:
     def all_reduce(self, world: World) -> None:
         """Give every rank the sum of all ranks' gradients, after the last backward pass."""
         # FSDP has summed each rank's part already
-        if world.size == 1 or world.sharded:
+        in_parts = self.in_parts
+        masters = [m for name, m in self.masters.items() if name not in in_parts]
+        if world.size == 1 or not masters:
             return
-        masters = list(self.masters.values())
         got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
         world.sum([got])
         # a parameter that no rank used must keep no gradient
@@ -123,12 +129,17 @@ class Optimizer:
         """Compute the Euclidean norm over all masters' gradients and all ranks' parts of them;
         scalar float32.
         """
-        norm = torch.nn.utils.get_total_norm(list(self.masters.gradients().values()))
-        if not world.sharded:
-            return norm
-        square = norm.double().square().reshape(1)
+        gradients, in_parts = self.masters.gradients(), self.masters.in_parts
+        total = torch.nn.utils.get_total_norm
+        if not in_parts:
+            return total(list(gradients.values()))
+        own, common = (
+            total([g for name, g in gradients.items() if (name in in_parts) is here])
+            for here in (True, False)
+        )
+        square = own.double().square().reshape(1)
         world.sum([square])
-        return square.sqrt().float().squeeze(0)
+        return (square + common.double().square()).sqrt().float().squeeze(0)
 
     def update(self, step: int, norm: Tensor) -> float:
         """Clip, update the masters with the learning rate of `step` (from 0), write them back;

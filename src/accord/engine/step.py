@@ -55,6 +55,13 @@ class UpdateContext:
     def kind(self) -> str:
         return self.objective.rows
 
+    def keep_company(self, trees: Sequence[Tree]) -> None:
+        """Make the pass of the reference that other ranks make with rows of theirs, if it is a
+        joint one.
+        """
+        if self.reference is not None and self.reference.joint:
+            self.reference.logps(trees)
+
     def reference_logps(self, trees: Sequence[Tree]) -> Logps:
         """Compute the [N] log-probs of the trees' completions under the reference, for an objective
         that has one.
@@ -121,6 +128,8 @@ def whole_batch_context(
             if group is not None:
                 known = learner.reference_logps(group)
                 found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
+            else:
+                learner.keep_company(batch.mismatched[:1])
         return concat_tables(found)
 
     table = restore_order(world.gather_or_raise(mine), places(batch.mismatched, world))
@@ -172,6 +181,7 @@ def accumulate(
             with learner.forward.model.adapter_dropout(dropout):
                 tokens = learner.forward(group or batch.trees[:1])
             if group is None:
+                learner.keep_company(batch.trees[:1])
                 loss = 0.0 * tokens.values.sum()
             else:
                 loss = _losses(learner, group, tokens, context, records).sum() / total

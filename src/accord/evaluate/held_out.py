@@ -105,9 +105,11 @@ def evaluate(
 
     def mine() -> dict[str, Tensor]:
         records = Records()
-        for number, tokens in _passes(groups, forward, poll, world):
+        for place, (number, tokens) in enumerate(_passes(groups, forward, poll, world)):
             if number is not None:
                 record_group(records, number, tokens)
+            else:
+                _keep_company(held_out.reference, place, reference, groups[0])
         return records.tensors()
 
     return Records.of(_gathered(groups, mine, world))
@@ -121,8 +123,10 @@ def _context(held_out, forward, objective, reference, poll, world) -> dict:
 
     def mine() -> dict[str, Tensor]:
         found = []
-        for number, tokens in _passes(groups, forward, poll, world):
-            if number is not None:
+        for place, (number, tokens) in enumerate(_passes(groups, forward, poll, world)):
+            if number is None:
+                _keep_company(held_out.mismatched_reference, place, reference, groups[0])
+            else:
                 known = _once(
                     held_out.mismatched_reference,
                     number,
@@ -175,6 +179,16 @@ def _dealt(groups: list[list[Tree]], world: World) -> list[list[int]]:
 def _polled(poll: Callable[[], None], function: Callable, group: list[Tree]):
     poll()
     return function(group)
+
+
+def _keep_company(
+    known: dict[int, Logps], place: int, reference: Reference | None, group: list[Tree]
+) -> None:
+    """Make the pass of the reference that other ranks make with groups of theirs, if it is a joint
+    one: as often as they do, which is once.
+    """
+    if reference is not None and reference.joint:
+        _once(known, -1 - place, lambda: reference.logps(group))
 
 
 def _once(known: dict[int, Logps], number: int, compute: Callable[[], Logps]) -> Logps:

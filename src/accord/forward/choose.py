@@ -9,7 +9,7 @@ compiled at once: forward and backward are both tried before anything depends on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -17,10 +17,11 @@ from accord import compat
 from accord.errors import describe
 from accord.forward import attention
 from accord.forward.backends import TREE_ATTENTION
-from accord.forward.logps import PATHS, TokenLogps
+from accord.forward.logps import ORACLE, PATHS, TokenLogps
 from accord.forward.regimes import in_regimes
 from accord.forward.rounding import Bounds, bounds, ceiling
 from accord.forward.scores import SCORE_PATHS, TokenScores
+from accord.forward.sharded import joint_path
 from accord.models.families import state_of
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
@@ -70,7 +71,11 @@ def paths_of(model: LanguageModel) -> dict:
     """Return the table of paths for this model's outputs: log-probs, or scores."""
     if isinstance(model, RewardModel):
         return SCORE_PATHS
-    return {name: in_regimes(path) for name, path in PATHS.items()}
+    paths = {name: in_regimes(path) for name, path in PATHS.items()}
+    if not model.sharded:
+        return paths
+    # the oracle calls the network itself, whose forward pass is a joint one
+    return {name: path if name == ORACLE else joint_path(path) for name, path in paths.items()}
 
 
 def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") -> Forward:
@@ -230,6 +235,13 @@ def _gradient(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.T
 
 def _tokens(tree: Tree) -> set[int]:
     return {*tree.prompt, *(token for completion in tree.completions for token in completion)}
+
+
+def on_copy(forward: Forward, model: LanguageModel) -> Forward:
+    """Return the same path through a copy of its model that was loaded apart."""
+    if forward.shares_prompts:
+        _use_tree_attention(model)
+    return replace(forward, model=model)
 
 
 def _use_tree_attention(model: LanguageModel) -> bool:

@@ -171,8 +171,9 @@ def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
     )
 
 
+ORACLE = "oracle"  # the path by definition, through the network's own forward pass
 PATHS: dict[str, Callable[..., TokenLogps]] = {
     **{name: partial(tree_logps, attention=name) for name in TREE_ATTENTION},
     "padded": padded_logps,
-    "oracle": oracle,
+    ORACLE: oracle,
 }

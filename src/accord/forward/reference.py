@@ -61,6 +61,10 @@ class Reference(Protocol):
     # it equals the policy at the start of training: every log-ratio is 0 before the first update
     starts_as_policy: ClassVar[bool]
 
+    @property
+    def joint(self) -> bool:
+        """Tell whether each of its passes is one of all ranks, through sharded weights."""
+
     def logps(self, trees: Sequence[Tree]) -> Logps:
         """Compute the [N] log-probs of the trees' completions, without gradient."""
 
@@ -82,6 +86,12 @@ class Still:
 
     moves: ClassVar[bool] = False
     starts_as_policy: ClassVar[bool] = True
+
+    @property
+    def joint(self) -> bool:
+        """Tell whether it computes by a sharded model; a cache has none."""
+        forward = getattr(self, "forward", None)
+        return forward is not None and forward.model.sharded
 
     def follow(self, step: int, policy: Mapping[str, Tensor]) -> None:
         """Do nothing: it stays."""

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -70,20 +69,23 @@ def adapter_state(model: LanguageModel, masters: Mapping[str, Tensor]) -> dict[s
 
 def record_of(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
     """Add to a record what the model itself shows: its base, tokenizer and dtype."""
-    base: dict[str, Any] = {}
-    if model.peft is not None:
-        base = {
-            "base_weights": fingerprint.base_weights(model.network),
-            "base_config": fingerprint.numbers(model.network),
-        }
     return replace(
-        made,
+        made if made.base_weights else with_base(model, made),
         base=base_of(model),
         tokenizer=tokenizer_digest(model.tokenizer),
         dtype=name_of(model.dtype),
         accord=accord.__version__,
-        **base,
     )
+
+
+def with_base(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
+    """Add what the base under adapters is; nothing without adapters. Of a sharded base all ranks
+    must ask.
+    """
+    if model.peft is None:
+        return made
+    weights, config = fingerprint.base_weights(model.network), fingerprint.numbers(model.network)
+    return replace(made, base_weights=weights, base_config=config)
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from accord.environment.digests import flatten
+from accord.models.parts import gathered
 
 # fields of a configuration that change no number
 NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")
@@ -29,7 +30,7 @@ def weights(network: PreTrainedModel) -> str:
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        flat = gathered(tensor.detach()).cpu().contiguous().reshape(-1)
         for piece in flat.split(1 << 24):
             digest.update(piece.view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -58,7 +59,7 @@ def base_weights(network: PreTrainedModel) -> str:
     own = ((name_in_base(name), tensor) for name, tensor in network.state_dict().items())
     for name, tensor in sorted((name, tensor) for name, tensor in own if name):
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        for piece in tensor.detach().reshape(-1).split(1 << 24):
+        for piece in gathered(tensor.detach()).reshape(-1).split(1 << 24):
             rounded = piece.cpu().to(torch.bfloat16) if piece.is_floating_point() else piece.cpu()
             digest.update(rounded.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

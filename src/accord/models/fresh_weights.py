@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from accord.errors import plural
 from accord.models.language import LanguageModel
+from accord.models.parts import gathered
 from accord.types import Finding
 
 LAYER = re.compile(r"\.(\d+)\.")
@@ -43,9 +45,12 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
         # an adapter's second matrix begins with zeros
         if p.dim() > 1 and p.numel() >= SMALLEST and "lora_" not in name
     }
-    constant = _odd_ones({name: _constant(p) for name, p in matrices.items()})
+    judged = {
+        name: _judge(gathered(p), numbered=bool(LAYER.search(name))) for name, p in matrices.items()
+    }
+    constant = _odd_ones({name: found.constant for name, found in judged.items()})
     if constant:
-        value = matrices[constant[0]].detach().reshape(-1)[0].item() + 0.0  # no -0
+        value = gathered(matrices[constant[0]]).detach().reshape(-1)[0].item() + 0.0  # no -0
         content = "nothing but zeros" if value == 0 else f"the value {value:g} and no other"
         says = (
             f"{plural(len(constant), 'matrix', 'matrices')} of {model.source}"
@@ -54,8 +59,8 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
             " they compute nothing"
         )
         return [_finding(says, constant, permitted)]
-    judged = {name: _looks_drawn(p) for name, p in matrices.items() if LAYER.search(name)}
-    drawn = _odd_ones({name: found for name, found in judged.items() if found is not None})
+    known = {name: found.drawn for name, found in judged.items() if found.drawn is not None}
+    drawn = _odd_ones(known)
     if drawn:
         says = (
             f"{plural(len(drawn), 'matrix', 'matrices')} of {model.source}"
@@ -63,7 +68,7 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
             f" the like of them in other layers are trained: {', '.join(drawn[:3])}"
         )
         return [_finding(says, drawn, permitted)]
-    told = sum(found is not None for found in judged.values())
+    told = len(known)
     says = f"none of {len(matrices):,} matrices is constant" + (
         f", none of {told:,} looks as an initialisation draws it"
         if told
@@ -92,6 +97,16 @@ def _odd_ones(found: dict[str, bool]) -> list[str]:
         kinds[LAYER.sub(".*.", name, count=1)].append(true)
     odd = {kind for kind, true in kinds.items() if len(true) == 1 or 2 * sum(true) <= len(true)}
     return [name for name, true in found.items() if true and LAYER.sub(".*.", name, count=1) in odd]
+
+
+class _Judged(NamedTuple):
+    constant: bool
+    drawn: bool | None  # None: too small to tell, constant, or of no layer
+
+
+def _judge(p: Tensor, *, numbered: bool) -> _Judged:
+    constant = _constant(p)  # and then it has no spread to judge by
+    return _Judged(constant, _looks_drawn(p) if numbered and not constant else None)
 
 
 def _constant(p: Tensor) -> bool:

@@ -58,6 +58,7 @@ class LanguageModel:
     # what a user should know of the files that it was read from, in words
     notes: tuple[str, ...] = ()
     all_linear: bool = False  # fresh adapters were put on every linear module that takes one
+    sharded: bool = False  # its weights lie in parts over the ranks: every pass is a joint one
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does

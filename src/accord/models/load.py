@@ -5,6 +5,7 @@ no remote code.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from accord.models.hub import local_folder, pinned_model
 from accord.models.language import LanguageModel
 from accord.models.lean_layers import make_lean
 from accord.models.stored_keys import dtype_notes, key_notes
+from accord.models.weight_files import Stored
 from accord.types import UsageError
 
 
@@ -71,15 +73,25 @@ class LoadedParts(NamedTuple):
     folder: Path
     name: str  # as the user named it; of a hub, with the commit
     notes: tuple[str, ...]  # what a user should know of the files, in words
+    stored: Mapping[str, Stored]  # the headers of the files
+    unexpected: frozenset[str]  # keys of the files that have no place in the network
 
 
 def load_parts(
-    name: str, auto, auto_tokenizer, dtype: torch.dtype, hub: bool = False, *, reward: bool = False
+    name: str,
+    auto,
+    auto_tokenizer,
+    dtype: torch.dtype,
+    hub: bool = False,
+    *,
+    reward: bool = False,
+    lay: Callable[[Mapping[str, Stored]], dict[str, torch.Tensor]] | None = None,
 ) -> LoadedParts:
     """Load a saved model by one of transformers' auto classes.
 
     Args:
       reward: a sequence classifier is wanted, not a language model.
+      lay: makes the tensors that are loaded in place of those in the files, whose headers it gets.
 
     Raises:
       UsageError: as `load`.
@@ -89,28 +101,53 @@ def load_parts(
     stored = require_language_model(Path(folder), name, reward=reward)
     with without_progress_bars():
         tokenizer = _tokenizer(auto_tokenizer, folder, name)
-        network, info = _network(auto, folder, name, dtype)
+        given = lay(stored) if lay is not None else None
+        network, info = _network(auto, folder, name, dtype, given)
     notes = key_notes(network, info, stored, name, reward=reward)
     provenance.require_as_saved(folder)
     told = (*notes, *dtype_notes(stored, dtype))
-    return LoadedParts(network, tokenizer, Path(folder), name, told)
+    unexpected = frozenset(info["unexpected_keys"])
+    return LoadedParts(network, tokenizer, Path(folder), name, told, stored, unexpected)
 
 
-def _network(auto, folder: str, name: str, dtype: torch.dtype):
-    options = {
+def _network(
+    auto, folder: str, name: str, dtype: torch.dtype, given: dict[str, torch.Tensor] | None = None
+):
+    options: dict[str, Any] = {
         "dtype": dtype,
         "use_safetensors": True,
         "trust_remote_code": False,
         "output_loading_info": True,
     }
     try:
-        network, info = auto.from_pretrained(folder, **options)
+        if given is None:
+            network, info = auto.from_pretrained(folder, **options)
+        else:
+            network, info = _from_tensors(auto, folder, given, options)
     # sizes of zero, words for numbers, …: a foreign config.json can raise anything
     except Exception as error:
         raise UsageError(
             f"{name}: the model does not load.\n{first_line(error)}\n{_expected(folder)}"
         ) from error
     _readable_settings(Path(folder), name)
+    return network, info
+
+
+def _from_tensors(auto, folder: str, given: dict[str, torch.Tensor], options: dict[str, Any]):
+    """Load a model with these tensors in place of those in its files.
+
+    transformers takes tensors without a folder only, so what it reads there is read here.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.device("meta"):
+        kind = type(auto.from_config(config, trust_remote_code=False))
+    config.name_or_path = folder
+    network, info = kind.from_pretrained(None, config=config, state_dict=given, **options)
+    network.name_or_path = network.config.name_or_path = folder
+    if network.can_generate() and (Path(folder) / "generation_config.json").is_file():
+        network.generation_config = GenerationConfig.from_pretrained(folder)
     return network, info
 
 

@@ -20,6 +20,7 @@ from accord.models.base import require_same_base
 from accord.models.families import outside_language
 from accord.models.hub import local_folder
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
+from accord.models.parts import local
 from accord.models.target_check import check_targets
 from accord.models.targets import attention_names, left_out, linear_names
 from accord.types import UsageError
@@ -212,7 +213,8 @@ def _sums(network: torch.nn.Module) -> dict[str, int]:
     sums = {}
     for name, tensor in network.state_dict().items():
         if base := fingerprint.name_in_base(name):
-            flat = tensor.detach().contiguous().reshape(-1).view(WHOLE[tensor.element_size()])
+            own = local(tensor.detach()).contiguous()  # any change shows on the rank that holds it
+            flat = own.reshape(-1).view(WHOLE[tensor.element_size()])
             sums[base] = int(flat.sum(dtype=torch.int64))
     return sums
 

@@ -13,6 +13,7 @@ from accord.models.causality import causal_finding
 from accord.models.fresh_weights import weight_findings
 from accord.models.language import LanguageModel
 from accord.models.likelihood import PARAGRAPH, language_finding
+from accord.models.parts import all_finite, gathered
 from accord.types import Finding, Tree
 
 LAYERS = "model.layers"  # of the findings of `weight_findings`
@@ -79,9 +80,9 @@ def reward_findings(model: LanguageModel) -> list[Finding]:
 
 
 def _finite(model: LanguageModel) -> Finding:
-    bad = [
-        name for name, p in model.network.named_parameters() if not bool(torch.isfinite(p).all())
-    ]
+    parameters: dict[str, torch.Tensor] = dict(model.network.named_parameters())
+    finite = all_finite(parameters)
+    bad = [name for name, sound in zip(parameters, finite, strict=True) if not sound]
     if not bad:
         return Finding("model.weights", "ok", "all weights are finite")
     says = f"{len(bad)} tensors of {model.source} hold NaN or infinite weights, such as {bad[0]}"
@@ -120,7 +121,7 @@ def _vocabulary(model: LanguageModel, used: Sequence[int]) -> Finding:
             {"ids": beyond[:10]},
             "use the tokenizer that was saved with the model, or resize its embeddings",
         )
-    rows = weight[torch.tensor(used, device=weight.device)]
+    rows = gathered(weight)[torch.tensor(used, device=weight.device)]
     blank = [
         token
         for token, size in zip(used, rows.float().abs().amax(dim=1).tolist(), strict=True)

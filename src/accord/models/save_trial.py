@@ -24,19 +24,31 @@ from accord.models import export
 from accord.models.base import CONFIG
 from accord.models.embedded import without_progress_bars
 from accord.models.language import CRITIC, TRAINED, LanguageModel
+from accord.models.provenance import Provenance
 from accord.types import CheckpointError, Refused
 
 
-def try_saving(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> None:
+def try_saving(
+    model: LanguageModel,
+    folder: Path,
+    masters: Mapping[str, Tensor],
+    made: Provenance = export.UNKNOWN,
+) -> None:
     """Save the model into an empty folder and read it back; the caller deletes the folder.
+
+    Args:
+      made: what is known of it already; of a sharded base its digest.
 
     Raises:
       Refused: it cannot be saved, or what was written is not the model.
       OSError: the folder cannot be written.
     """
     try:
-        export.save(model, folder, masters)
-        problems = _adapter(model, folder, masters) if model.has_adapters else _whole(model, folder)
+        export.save(model, folder, masters, made)
+        if model.has_adapters:
+            problems = adapter_problems(folder, masters)
+        else:
+            problems = _whole(model, folder)
     except (OSError, CheckpointError):
         raise
     # whatever transformers, PEFT or safetensors raise for a model that they cannot write or read
@@ -63,7 +75,7 @@ def _remedy(model: LanguageModel) -> str:
     )
 
 
-def _adapter(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> list[str]:
+def adapter_problems(folder: Path, masters: Mapping[str, Tensor]) -> list[str]:
     """List what differs between the adapter in memory and its file."""
     stored = load_file(folder / "adapter_model.safetensors")
     trained = {name: m for name, m in masters.items() if not name.startswith(CRITIC)}

@@ -64,7 +64,7 @@ def key_notes(
             f" as {shapes[0]}.\nconfig.json does not describe these weights: use the one that was"
             " saved with them."
         )
-    extra = sorted(key for key in info["unexpected_keys"] if not _computed(key, stored))
+    extra = sorted(key for key in info["unexpected_keys"] if not is_computed(key, stored))
     extra = [key for key in extra if not _predicts_ahead(key, config)]
     heads = [key for key in extra if EXTRA_HEAD.match(key) or (reward and "lm_head" in key)]
     if strays := [key for key in extra if key not in heads]:
@@ -78,7 +78,7 @@ def key_notes(
     return [f"{heads[0]} is not read: a head that is no part of the model"] if heads else []
 
 
-def _computed(key: str, stored: Mapping[str, Stored]) -> bool:
+def is_computed(key: str, stored: Mapping[str, Stored]) -> bool:
     """Tell whether a tensor is one that the architecture computes by itself."""
     if COMPUTED.search(key):
         return True

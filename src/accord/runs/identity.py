@@ -83,7 +83,7 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
         f" {str(other.get(key))[:16]}"
         for key in differing
     ]
-    then, now = ({**FORMERLY, **rename_paths(each["config"])} for each in (one, other))
+    then, now = ({**FORMERLY, **rename_paths(each.get("config", {}))} for each in (one, other))
     paths = [*then, *(path for path in now if path not in then)]
     return lines + [
         f"{p}: {when} {then.get(p)}, {where} {now.get(p)}"

@@ -10,8 +10,10 @@ from accord.config.schema import Config, make_config
 from accord.distributed.world import World
 from accord.environment import faults
 from accord.runs.display import Display, SilentDisplay
-from accord.runs.folder import RunFolder
+from accord.runs.folder import RunFolder, vars_of
 from accord.types import Finding, Tree, UsageError
+
+VERDICTS = ("ok", "note", "warning", "refused")  # from the lightest to the gravest
 
 
 class ReadOnlyRunFolder(RunFolder):
@@ -87,6 +89,26 @@ def recover_config(folder: RunFolder, world: World) -> Config:
         return config.model_dump(mode="json")
 
     return make_config(world.on_first(read))
+
+
+def of_all_ranks(world: World, findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings that hold for all ranks, on every rank.
+
+    Where weights are sharded each rank compares its own part: what any of them refuses or warns of
+    counts for all.
+    """
+    if not world.sharded:
+        return list(findings)
+    first, *others = (
+        [Finding(**told) for told in found]
+        for found in world.gather([vars_of(finding) for finding in findings])
+    )
+    for other in (finding for found in others for finding in found):
+        same = [finding for finding in first if finding.check == other.check]
+        gravest = max((VERDICTS.index(finding.verdict) for finding in same), default=-1)
+        if VERDICTS.index(other.verdict) > gravest:
+            first = [finding for finding in first if finding not in same] + [other]
+    return first
 
 
 def share_findings(world: World, first: Sequence[Tree], batch_size: int) -> list[Finding]:

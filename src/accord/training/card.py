@@ -36,7 +36,7 @@ BESIDE = (  # under diag/, if a run has them
 
 
 def model_card(
-    ready: PreparedRun, saved: Path, before: dict, after: dict, command: list[str], read_back: float
+    ready: PreparedRun, saved: Path, before: dict, after: dict, command: list[str], read_back: str
 ) -> str:
     """Write the card in Markdown. Every figure is from this run's own records."""
     objective, accounts = ready.learner.objective, ready.source.accounts()
@@ -75,10 +75,7 @@ def model_card(
             f" {plural(ready.source.evaluated_rows(), 'row')} evaluated"
         )
     lines += [
-        (
-            f"- **Saved**: `{saved.name}/`; read back from disk, logits apart by {read_back:.1e} of"
-            " their spread"
-        ),
+        f"- **Saved**: `{saved.name}/`; read back from disk, {read_back}",
         "",
         *_table(before, after),
         "## Use",

@@ -21,7 +21,8 @@ NAMES = {"moving": "reference", "base": "base model"}  # others: the model befor
 def write_last_answers(run: Run) -> None:
     """Write both answers into the run's folder, or the reason why there are none.
 
-    The run is saved by now: whatever fails here is a reason, and no error of the run.
+    The run is saved by now: whatever fails here is a reason, and no error of the run. Of sharded
+    weights all ranks must call this.
     """
     reason = _none_because(run)
     if reason is None:
@@ -31,7 +32,8 @@ def write_last_answers(run: Run) -> None:
             found = {"skipped": f"they could not be drawn: {describe(error)}"}
     else:
         found = {"skipped": reason}
-    write_json(run.folder.path / NAME, found)
+    if run.ready.world.first:
+        write_json(run.folder.path / NAME, found)
 
 
 def _none_because(run: Run) -> str | None:
@@ -39,8 +41,6 @@ def _none_because(run: Run) -> str | None:
     ready = run.ready
     if not ready.learner.objective.answers:
         return "a reward model gives scores and no answers"
-    if ready.world.sharded:
-        return "the weights are sharded: no process has them whole"
     if not ready.sample_prompts:
         return "monitor.samples is 0" if not ready.config.monitor.samples else "no held-out prompts"
     return None

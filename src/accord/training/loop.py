@@ -38,12 +38,13 @@ def train(run: Run) -> None:
     """
     run.ready.learner.budget.on_shrink = partial(report_shrunk, run)
     try:
-        # before the first update; or work that a signal cut off
-        if run.evaluation_due or run.sampling_due:
-            run_due_tasks(run)
-        while not run.finished:
-            make_update(run)
-            run_due_tasks(run)
+        with run.ready.world.noticing_losses():
+            # before the first update; or work that a signal cut off
+            if run.evaluation_due or run.sampling_due:
+                run_due_tasks(run)
+            while not run.finished:
+                make_update(run)
+                run_due_tasks(run)
     except Interrupted as signal:  # on every rank, or on those that remain
         run.ready.optimizer.masters.zero_grad()
         said = save_after_lost_rank(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
@@ -192,9 +193,14 @@ def log_samples(run: Run) -> None:
     """Answer the fixed prompts.
 
     The answers go into samples.jsonl, their figures into metrics.jsonl: the first rank's, for all.
+    Through sharded weights every rank draws the same answers, since each pass takes them all.
     """
     run.display.doing(f"answering {plural(len(run.ready.sample_prompts), 'prompt')}")
-    run.ready.world.on_first(lambda: answer_sample_prompts(run))
+    world = run.ready.world
+    if world.sharded:
+        world.agree(lambda: answer_sample_prompts(run))
+    else:
+        world.on_first(lambda: answer_sample_prompts(run))
     run.progress.sampled = run.progress.step
 
 
@@ -218,7 +224,8 @@ def answer_sample_prompts(run: Run) -> None:
             "samples.jsonl",
             sample_prompts.sample_record(progress.step, number, asked, said, progress.taken),
         )
-    run.log("metrics.jsonl", {"step": progress.step, **metrics})
+    if ready.world.first:
+        run.log("metrics.jsonl", {"step": progress.step, **metrics})
     raise_if_refused(run, run.watch.sampled([asked.ids for asked in ready.sample_prompts], samples))
 
 

@@ -21,7 +21,8 @@ from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.models.save_trial import try_saving
+from accord.models.provenance import Provenance
+from accord.models.save_trial import adapter_problems, try_saving
 from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import Display
@@ -53,7 +54,7 @@ from accord.training.setup.prepare import prepare
 from accord.training.state import Run
 from accord.training.trained import write_trained_rows
 from accord.training.usable import require_data, require_usable
-from accord.types import AccordError, Finding, Interrupted, Refused, UsageError
+from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,8 @@ def _begin(
             lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
         )
         with _restartable(stop, folder, world):
-            world.on_first(lambda: _try_saving(ready, folder))
+            base = world.agree(lambda: _base_of(ready))
+            world.on_first(lambda: _try_saving(ready, folder, base))
     except AccordError as error:
         folder.refuse(str(error))
         raise
@@ -261,21 +263,28 @@ def _audited(ready: PreparedRun, folder: Path | None = None) -> list[Finding]:
     )
 
 
-def _try_saving(ready: PreparedRun, folder: RunFolder) -> None:
+def _base_of(ready: PreparedRun) -> Provenance:
+    """Describe a sharded base under adapters, while all ranks do; others are described where they
+    are saved.
+    """
+    return export.with_base(ready.model) if ready.world.sharded else export.UNKNOWN
+
+
+def _try_saving(ready: PreparedRun, folder: RunFolder, base: Provenance) -> None:
     """Save the model as it stands and read it back, into a folder that is deleted again.
 
-    Sharded weights are left out: no rank has them whole before the end.
+    Sharded weights that train are left out: no rank has them whole before the end.
 
     Raises:
       Refused: it could not be saved after the last update either.
       CheckpointError: the folder cannot be written.
     """
-    if ready.world.sharded:
+    if ready.optimizer.masters.in_parts:
         return
     trial = folder.path / (files.STAGING + "trial")
     try:
         with files.writing(folder.path):
-            try_saving(ready.model, trial, ready.optimizer.masters.masters)
+            try_saving(ready.model, trial, ready.optimizer.masters.masters, base)
     finally:
         shutil.rmtree(trial, ignore_errors=True)
 
@@ -318,13 +327,9 @@ def _go_on(
 def _require_restored(saved: Checkpoint, ready: PreparedRun) -> None:
     """Check that memory holds what the checkpoint holds.
 
-    Sharded weights are not checked: no rank has them whole.
-
     Raises:
       Refused: they differ.
     """
-    if ready.world.sharded:
-        return
     held = ready.state()
     differs = ready.world.on_first(
         lambda: [
@@ -404,8 +409,11 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
     """Run the loop, save the model, read it back, and write its card."""
     train(run)
     ready, progress = run.ready, run.progress
+    if ready.world.sharded:  # a pass takes every rank
+        ready.world.agree(lambda: write_last_answers(run))
     whole = ready.world.agree(lambda: whole_model(ready.model, ready.world))
-    said = ready.world.on_first(lambda: _deliver(run, whole, command))
+    base = ready.world.agree(lambda: _base_of(ready))
+    said = ready.world.on_first(lambda: _deliver(run, whole, command, base))
     saved = Path(said["saved"])
     return Result(
         run.folder.path,
@@ -418,7 +426,7 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
     )
 
 
-def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
+def _deliver(run: Run, model: LanguageModel, command: Sequence[str], base: Provenance) -> dict:
     """Save the model, read it back from disk, write its card; return its place and its held-out
     metrics.
     """
@@ -427,25 +435,44 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     with files.writing(saved), _restartable(run.stop, folder):
         staging = files.staged(saved)
         made = made_by(ready.config, ready.identity(), folder.path)
+        made = replace(made, base_weights=base.base_weights, base_config=base.base_config)
         export.save(model, staging, ready.optimizer.masters.masters, made)
         release()  # a second model is loaded now, beside the first
-        apart = export.read_back(model, staging, probe_ids(ready))
+        apart = _read_back(ready, model, staging)
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
     # a sharded pass takes every rank; scores have no tokens to show
     if not ready.world.sharded and ready.learner.objective.answers:
         pairs.write_pairs(ready, folder, ended)
-    with _restartable(run.stop, folder):
-        write_last_answers(run)
+    if not ready.world.sharded:
+        with _restartable(run.stop, folder):
+            write_last_answers(run)
     after = figures_at(folder, ended)
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     files.write_text(staging / "README.md", card)
     with files.writing(saved):
         files.put_in_place(staging, saved)
     files.write_text(folder.path / "README.md", card)
-    run.display.line(
-        f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread"
-    )
+    run.display.line(f"saved {saved}; read back from disk, {apart}")
     return {"saved": str(saved), "after": after}
+
+
+def _read_back(ready: PreparedRun, model: LanguageModel, folder: Path) -> str:
+    """Load what was saved and compare it with the model in memory; return the comparison in words.
+
+    A sharded base computes with all ranks alone: adapters on it are compared tensor by tensor.
+
+    Raises:
+      CheckpointError: it is not the model that was trained.
+    """
+    if not model.sharded:
+        apart = export.read_back(model, folder, probe_ids(ready))
+        return f"logits apart by {apart:.1e} of their spread"
+    if problems := adapter_problems(folder, ready.optimizer.masters.masters):
+        raise CheckpointError(
+            f"{folder} was saved, but is not the adapter that was trained: {problems[0]}. Do not"
+            " use it; the checkpoints hold the trained weights."
+        )
+    return "every tensor as it was trained"
 
 
 def probe_ids(ready: PreparedRun) -> list[tuple[int, ...]]:

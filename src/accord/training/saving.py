@@ -50,7 +50,7 @@ def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
     if progress.best_step == progress.step:
         checkpoint.mark_best(run.folder.checkpoints, path)
     checkpoint.prune(run.folder.checkpoints, ready.config.checkpoint.keep)
-    raise_if_refused(run, run.watch.saved(path))
+    raise_if_refused(run, run.watch.saved(path, tensors))
     return str(path)
 
 
@@ -58,8 +58,10 @@ def save_after_lost_rank(run: Run) -> str:
     """Save a checkpoint after another rank is lost, if this rank can write one by itself."""
     world = run.ready.world
     newest = checkpoint.pointed_checkpoint(run.folder.checkpoints, "LATEST")
-    # the first rank's state is gone, or a part of the weights is
-    if not world.first or world.sharded:
+    # the first rank's state is gone, or a part of what trains is
+    if not world.first or run.ready.optimizer.masters.in_parts:
+        if newest is None and not world.first:  # perhaps on the disk of another machine
+            return f"What was saved lies where {world.name(0)} ran."
         return (
             f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
         )

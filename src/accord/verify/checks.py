@@ -26,7 +26,7 @@ Found = Finding | Sequence[Finding]
 WHEN = ("step 0", "before update", "after update", "samples", "evaluation", "checkpoint", "doctor")
 
 # The needs of checks, and their names in `offers`.
-WHOLE = "whole weights"  # this process holds all of them
+WHOLE = "weights"  # those of the run are at hand, whole or this process' part of them
 ROWS, ROLLOUTS = "rows of a file or pairs", "rollouts"  # what the objective trains on
 LOGPS, SCORES = "log-probs", "scores"  # what the model gives
 REFERENCE = "a reference"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from accord.engine.gradients import (
     BOOKKEEPING,
-    CEILING,
     FACTOR,
     Gradient,
     Slopes,
@@ -27,7 +26,6 @@ from accord.engine.gradients import (
 )
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import Batch, UpdateContext
-from accord.forward.layout import micro_batches
 from accord.types import Finding
 
 ONE_PASS = 10**9  # tokens: more than the few rows here ever have
@@ -35,17 +33,12 @@ MIXES = "a loss or a layer mixes rows of one micro-batch"
 UNSURE = 0.05  # the most that a repetition on a device may excuse
 
 
-def gradient_findings(
-    learner: UpdateContext, batch: Batch, optimizer: Optimizer, *, whole: bool = True
-) -> list[Finding]:
+def gradient_findings(learner: UpdateContext, batch: Batch, optimizer: Optimizer) -> list[Finding]:
     """Make `step0.micro_batches` and `step0.gradient`, on a few rows. No gradients are left when it
     returns.
 
-    Args:
-      whole: this process holds all weights, so that the bare network can compute.
+    Of sharded weights each rank compares the gradient of its part.
     """
-    if learner.world.sharded:
-        return [_split_of_parts(learner, batch, optimizer)]
     masters = optimizer.masters
     step, records = of_step(learner, batch, masters, ONE_PASS)
     if records.row != [tree.row for tree in batch.trees]:
@@ -64,14 +57,13 @@ def gradient_findings(
         return [_refused("gradient", wrong, "the mask scores other tokens than the answer's")]
     by_rows = by_path(learner, slopes, masters, whole=False)
     at_once = by_path(learner, slopes, masters, whole=True)
-    bare = by_network(learner, slopes, masters, plain=True) if whole else None
-    other = by_network(learner, slopes, masters, plain=False) if whole else None
-    rounding = relative(other, bare) if bare is not None and other is not None else None
+    bare = by_network(learner, slopes, masters, plain=True)
+    rounding = relative(by_network(learner, slopes, masters, plain=False), bare)
     bound = allowed(learner.forward.model.dtype, rounding)
-    found = [_micro_batches(book, relative(by_rows, at_once), bound, rounding, len(batch.trees))]
-    if whole:
-        found.append(_gradient(learner, book, step, at_once, bare, bound, rounding))
-    return found
+    return [
+        _micro_batches(book, relative(by_rows, at_once), bound, rounding, len(batch.trees)),
+        _gradient(learner, book, step, at_once, bare, bound, rounding),
+    ]
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,7 @@ def _wrong_tokens(learner: UpdateContext, slopes: Slopes) -> str:
 
 
 def _micro_batches(
-    book: Bookkeeping, mixing: float, bound: float, rounding: float | None, pieces: int
+    book: Bookkeeping, mixing: float, bound: float, rounding: float, pieces: int
 ) -> Finding:
     evidence = {
         "relative": mixing,
@@ -163,12 +155,11 @@ def _gradient(
     book: Bookkeeping,
     step: Gradient,
     path: Gradient,
-    bare: Gradient | None,
+    bare: Gradient,
     bound: float,
-    rounding: float | None,
+    rounding: float,
 ) -> Finding:
     """Compare the step with closed-form slopes, and the path with the bare network."""
-    assert bare is not None
     missing = [name for name, grad in bare.items() if name not in step and bool(grad.any())]
     if missing:
         says = (
@@ -213,27 +204,7 @@ def _gradient(
     return Finding("step0.gradient", "ok", says, evidence)
 
 
-def _split_of_parts(learner: UpdateContext, batch: Batch, optimizer: Optimizer) -> Finding:
-    """Check the split of the step alone, under the ceiling: with sharded weights every pass needs
-    all ranks.
-    """
-    once, _ = of_step(learner, batch, optimizer.masters, ONE_PASS)
-    split, _ = of_step(learner, batch, optimizer.masters, 1)
-    gap, bound = relative(split, once), CEILING[learner.forward.model.dtype]
-    pieces = len(micro_batches(batch.trees, 1))
-    says = (
-        f"the gradient in one micro-batch and in {pieces}: relative difference {gap:.1e}, allowed"
-        f" {bound:g} (the ceiling: weights are in parts, and rounding is not measured)"
-    )
-    evidence = {"relative": gap, "allowed": bound, "micro_batches": pieces}
-    if not gap <= bound:
-        return _refused("micro_batches", says, MIXES, evidence)
-    return Finding("step0.micro_batches", "ok", says, evidence)
-
-
-def _measured(rounding: float | None) -> str:
-    if rounding is None:
-        return "(the ceiling)"
+def _measured(rounding: float) -> str:
     return f"(transformers' own two ways: {rounding:.0e})"
 
 

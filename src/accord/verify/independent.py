@@ -33,6 +33,8 @@ from accord.errors import plural
 from accord.forward.rounding import Bounds, allowed_mean
 from accord.forward.rows import as_rows
 from accord.models.language import LanguageModel
+from accord.models.parts import gathered, local
+from accord.models.parts import part as part_of
 from accord.models.reward import RewardModel
 from accord.types import Finding, Logps, PerCompletion, Scores, Tree
 
@@ -229,7 +231,7 @@ def weights_moved(
     """
     trainable = optimizer.masters.working
     # less memory than AdamW's moments will take
-    saved = {name: p.detach().clone() for name, p in trainable.items()}
+    saved = {name: local(p.detach()).clone() for name, p in trainable.items()}
     watched = learner.reference is not None and fixed
     before = learner.forward(trees).reduce()
     known = learner.reference_logps(trees) if watched else None
@@ -243,7 +245,7 @@ def weights_moved(
         allowed = allowed_mean(learner.forward.model, trees, wanted)
     finally:
         for name, p in trainable.items():
-            p.copy_(saved[name])
+            local(p).copy_(saved[name])
     return _verdict(before, after, wanted, known, later, learner.forward.model, allowed)
 
 
@@ -315,9 +317,9 @@ def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     for p in trainable.values():
-        size = p.float().square().mean().sqrt().item() or 0.4
+        size = gathered(p.detach()).float().square().mean().sqrt().item() or 0.4
         noise = torch.randn(p.shape, generator=generator) * (NUDGE * size)
-        p.add_(noise.to(p.device, p.dtype))
+        local(p).add_(part_of(noise.to(p.device, p.dtype), p))
 
 
 # ---------------------------------------------------------------- the order of the rows

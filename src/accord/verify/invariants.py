@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -25,37 +24,15 @@ from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
 from accord.forward.rounding import Bounds, allowed_mean
+from accord.models.parts import local
 from accord.monitor.settings import why_no_gradient
+from accord.runs.ranks import of_all_ranks
 from accord.sampling.sampler import Sample
 from accord.types import Finding, Logps, Tree
-from accord.verify.checks import (
-    AT_START,
-    BASELINE,
-    FIXED,
-    MOVING,
-    ROLLOUTS,
-    ROWS,
-    WHOLE,
-    C,
-    Check,
-    run_table,
-)
+from accord.verify.checks import AT_START, BASELINE, FIXED, MOVING, ROLLOUTS, ROWS, WHOLE, C, Check
 from accord.verify.independent import distance, sums_by_definition
+from accord.verify.record_checks import RecordChecks
 from accord.verify.row_checks import baseline_of, untouched
-from accord.verify.running import (
-    AFTER_UPDATE,
-    BEFORE_UPDATE,
-    EVALUATED,
-    HELD_OUT,
-    SAMPLED,
-    SAVED,
-    AfterUpdate,
-    BeforeUpdate,
-    Evaluated,
-    HeldOut,
-    Sampled,
-    Saved,
-)
 from accord.verify.weight_probes import (
     FOLLOWED,
     Arrivals,
@@ -78,67 +55,6 @@ DRAWN = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}
 
 
 # ---------------------------------------------------------------- the checks of a run
-
-
-class RecordChecks:
-    """The checks that need no weights. They are for sharded weights, where no rank holds the
-    tensors to compare.
-    """
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Return the needs of checks that are met here."""
-        return frozenset()
-
-    def before_gradient(self) -> None:
-        """Prepare for an update's first backward pass, or for its repetition after memory ran
-        out.
-        """
-
-    def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
-        """Check the batch and its losses; called with the gradient complete and no weight moved."""
-        return self._run(BEFORE_UPDATE, BeforeUpdate(self._whole, batch, records, norm))
-
-    def after_update(
-        self, step: int, metrics: dict, records: Records, tie_width: float
-    ) -> list[Finding]:
-        """Check metrics, weights, frozen weights and the probe rows after `step` updates."""
-        about = AfterUpdate(self._whole, step, metrics, records, tie_width)
-        return self._run(AFTER_UPDATE, about)
-
-    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
-        """Check the answers to the fixed prompts."""
-        return self._run(SAMPLED, Sampled(self._whole, prompts, samples))
-
-    @contextmanager
-    def evaluation(self, findings: list[Finding]) -> Iterator[None]:
-        """Add to `findings` what the evaluation inside the block disturbed."""
-        before = self.state()
-        yield
-        findings += self._run(EVALUATED, Evaluated(self._whole, before))
-
-    def evaluated(self, held_out: Sequence[Tree], records: Records, step: int) -> list[Finding]:
-        """Check the held-out rows of an evaluation."""
-        return self._run(HELD_OUT, HeldOut(self._whole, held_out, records, step))
-
-    def saved(self, path: str | Path) -> list[Finding]:
-        """Check a checkpoint that was just written."""
-        return self._run(SAVED, Saved(self._whole, Path(path)))
-
-    def state(self) -> dict[str, object]:
-        """Return the state that an evaluation must not change, as far as it is known."""
-        return {}
-
-    @property
-    def _whole(self) -> InvariantChecks:
-        """Return these checks for the rows that need whole weights; they are made only if weights
-        are whole.
-        """
-        return cast(InvariantChecks, self)
-
-    def _run(self, table: Iterable[Check[C]], about: C) -> list[Finding]:
-        with torch.no_grad():
-            return run_table(table, about, self.offers)
 
 
 @dataclass
@@ -185,6 +101,9 @@ class InvariantChecks(RecordChecks):
         if learner.objective.context is not None:
             found.add(BASELINE)
         return frozenset(found)
+
+    def _run(self, table: Iterable[Check[C]], about: C) -> list[Finding]:
+        return of_all_ranks(self.ready.world, super()._run(table, about))
 
     @property
     def _bounds(self) -> Bounds:
@@ -437,19 +356,19 @@ class InvariantChecks(RecordChecks):
     ) -> list[Finding]:
         return [] if step else untouched(held_out, records, self._bounds, "on the held-out rows")
 
-    def written(self, path: Path) -> list[Finding]:
+    def written(self, path: Path, tensors: Mapping[str, Tensor]) -> list[Finding]:
         """Read the first checkpoint of this process back: every tensor of the run's state, bit for
         bit.
         """
         if self._saved:
             return []
         self._saved = True
-        return checkpoint_findings(path / "tensors.safetensors", self.ready.state())
+        return checkpoint_findings(path / "tensors.safetensors", tensors)
 
 
 def choose_checks(ready: PreparedRun, step: int) -> RecordChecks:
     """Choose the checks of a run that starts or continues at some step."""
-    return RecordChecks() if ready.world.sharded else InvariantChecks(ready, step)
+    return InvariantChecks(ready, step)
 
 
 def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]:
@@ -490,7 +409,8 @@ def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
     moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}
     for name, parameter in ready.model.root.named_parameters():
         if id(parameter) not in moves and parameter.numel():
-            yield name, at(parameter, spread(parameter))
+            own = local(parameter)  # each rank looks at its part of a sharded one
+            yield name, at(own, spread(own))
 
 
 def _moments(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
 """The tables of what must hold while a run trains, whatever its method. `invariants.py` keeps what
 they compare with, and makes them at their moment.
 
-With sharded weights no rank holds them whole, so only the checks that need nothing are made.
+Of sharded weights each rank looks at its own part.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from accord.engine.step import Batch
 from accord.evaluate.records import Records
@@ -94,6 +96,7 @@ class Saved:
 
     watch: InvariantChecks
     path: Path
+    tensors: Mapping[str, Tensor]  # of the run, as they were written
 
 
 def _before(
@@ -252,7 +255,7 @@ SAVED: tuple[Check[Saved], ...] = (
         "checkpoint",
         "checkpoint",
         "the first one of a process, read back, is what is in memory",
-        lambda e: e.watch.written(e.path),
+        lambda e: e.watch.written(e.path, e.tensors),
         frozenset({WHOLE}),
     ),
 )

@@ -28,7 +28,6 @@ from accord.verify.checks import (
     ROWS,
     SCORES,
     SPREAD,
-    WHOLE,
     Check,
     Found,
     run_table,
@@ -47,7 +46,6 @@ class StepZero:
     batch: Batch
     exact: bool = True
     fixed: bool = True
-    whole: bool = True
     sampler_gap: float = 0.0  # nats per token, of rollouts
     spread: Sequence[Tree] = ()  # rows of the shortest, middle and longest length
 
@@ -68,7 +66,7 @@ class StepZero:
         if learner.reference is not None:
             found |= {REFERENCE, AT_START if learner.reference.starts_as_policy else LEFT}
         found |= {SPREAD} if self.spread else set()
-        return frozenset(found | {WHOLE} if self.whole else found)
+        return frozenset(found)
 
 
 # Checks that the later ones build on: after a refusal here, those would only repeat it.
@@ -169,7 +167,6 @@ STEP0: tuple[Check[StepZero], ...] = (
         "log-probs in a batch are those of each row alone in the bare network",
         lambda c: independent.definition(c.learner, c.trees),
         ROWS,
-        WHOLE,
         after=BASICS,
     ),
     _proof(
@@ -178,7 +175,6 @@ STEP0: tuple[Check[StepZero], ...] = (
         lambda c: row_lengths.causal_path(c.learner, c.spread),
         ROWS,
         LOGPS,
-        WHOLE,
         SPREAD,
         after=BASICS,
     ),
@@ -187,7 +183,6 @@ STEP0: tuple[Check[StepZero], ...] = (
         "rows of all lengths together are what each is alone",
         lambda c: row_lengths.lengths_finding(c.learner, c.spread),
         ROWS,
-        WHOLE,
         SPREAD,
         after=(*BASICS, "definition"),
     ),
@@ -196,7 +191,6 @@ STEP0: tuple[Check[StepZero], ...] = (
         "sums are those of float64, and a NaN stays a NaN",
         lambda c: independent.numerics(c.learner, c.trees),
         ROWS,
-        WHOLE,
         after=BASICS,
     ),
     _proof(
@@ -204,7 +198,6 @@ STEP0: tuple[Check[StepZero], ...] = (
         "two passes of the reference agree bit for bit",
         lambda c: independent.steady(c.learner, c.trees),
         ROWS,
-        WHOLE,
         REFERENCE,
         after=BASICS,
     ),
@@ -213,14 +206,13 @@ STEP0: tuple[Check[StepZero], ...] = (
         "with every trainable tensor nudged, the policy moves and the reference stays",
         lambda c: independent.weights_moved(c.learner, c.optimizer, c.trees, c.fixed),
         ROWS,
-        WHOLE,
         after=(*BASICS, "definition", "numerics", "reference_steady"),
     ),
     # last: a gradient needs the right tokens, in a path that computes the right numbers
     _proof(
         "gradient",
         "any split gives one gradient, and it is the one by definition",
-        lambda c: gradient_findings(c.learner, c.batch, c.optimizer, whole=c.whole),
+        lambda c: gradient_findings(c.learner, c.batch, c.optimizer),
         ROWS,
         after=ALL,
     ),
@@ -248,7 +240,6 @@ def prove(
     *,
     exact: bool,
     fixed: bool = True,
-    whole: bool = True,
     spread: Sequence[Tree] = (),
 ) -> list[Finding]:
     """Make every proof on rows of the first batch.
@@ -259,13 +250,10 @@ def prove(
         DoRA, whose first output equals the base's only up to rounding.
       fixed: the live reference must stay when the policy moves. False if a cache is filled from
         the policy itself, before the first update.
-      whole: this process holds all weights; otherwise proofs with the bare network are left out.
       spread: rows of the run's shortest, middle and longest length.
     """
     batch = make_batch(learner, 0, preflight.probe(trees))
-    about = StepZero(
-        learner, optimizer, batch, exact=exact, fixed=fixed, whole=whole, spread=spread
-    )
+    about = StepZero(learner, optimizer, batch, exact=exact, fixed=fixed, spread=spread)
     return run_table(STEP0, about, about.offers)
 
 

@@ -12,6 +12,7 @@ fault in the tensor.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from accord.engine.moving_reference import Moving
 from accord.engine.optimizer import Masters, Optimizer, schedule
 from accord.engine.written_out import Moment, Whole, at
+from accord.models.parts import local
 from accord.types import Finding
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class UpdateProbe:
     def __init__(self, ready: PreparedRun, updates: int):
         config = ready.config.train
         self.config, self.updates, self.optimizer = config, updates, ready.optimizer
+        self.world = ready.world
         planned = schedule(config.schedule, ready.peak, ready.steps, config.warmup)
         # halved where --on-flag adapt says so
         self.rate = lambda step: planned(step) * ready.optimizer.scale
@@ -92,7 +95,7 @@ class UpdateProbe:
         the gradients' norm.
         """
         gradients = self.optimizer.masters.gradients()
-        norm = math.sqrt(sum(g.double().norm().item() ** 2 for g in gradients.values()))
+        norm = self._norm(gradients)
         clip = self.config.max_grad_norm
         scale = min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0
         self.updates += 1
@@ -100,6 +103,17 @@ class UpdateProbe:
             if name in gradients:
                 self._move(followed, Whole(gradients[name], scale, followed.index), self.rate(step))
         return norm
+
+    def _norm(self, gradients: Mapping[str, Tensor]) -> float:
+        """Compute the norm over all tensors, and over all ranks' parts of sharded ones."""
+        squares = {name: g.double().norm().item() ** 2 for name, g in gradients.items()}
+        in_parts = self.optimizer.masters.in_parts
+        if not in_parts:
+            return math.sqrt(sum(squares.values()))
+        own = torch.tensor([sum(squares[name] for name in squares if name in in_parts)]).double()
+        self.world.sum([own])
+        rest = sum(square for name, square in squares.items() if name not in in_parts)
+        return math.sqrt(own.item() + rest)
 
     def _move(self, f: WeightProbe, whole: Whole, rate: float) -> None:
         gradient = whole.scale * at(whole.gradient, f.index)
@@ -117,8 +131,8 @@ class UpdateProbe:
             if not bool(((now - f.value).abs() <= allowed).all()):
                 title = self.optimizer.kind.title
                 return [_astray(name, title, master, now, before[name], f.value, step)]
-            held = at(self.optimizer.masters.working[name], f.index)
-            if not torch.equal(held, now.to(self.optimizer.masters.working[name].dtype).double()):
+            working = local(self.optimizer.masters.working[name])
+            if not torch.equal(at(working, f.index), now.to(working.dtype).double()):
                 says = (
                     f"after update {step} the network does not hold {name} as its master has it:"
                     " the update did not reach it"
@@ -237,16 +251,18 @@ class Arrivals:
     """The gradients that backward passes leave at some coordinates of trainable parameters, summed
     apart from the masters.
 
-    It is used without sharding. Over several ranks, each one's part is summed as the gradients are.
+    Over several ranks, each one's share is summed as the gradients are. Sharded parameters are left
+    out: their gradients come whole from FSDP's own sum, and no hook sees the passes'.
     """
 
     def __init__(self, ready: PreparedRun):
         self.masters, self.world = ready.optimizer.masters, ready.world
-        self.index = {name: spread(p) for name, p in self.masters.working.items()}
+        own = {n: p for n, p in self.masters.working.items() if n not in self.masters.in_parts}
+        self.index = {name: spread(p) for name, p in own.items()}
         self.sums: dict[str, Tensor] = {}
         self.sizes: dict[str, Tensor] = {}  # Σ |part|
         self.counts: dict[str, int] = {}  # parts of this update
-        for name, p in self.masters.working.items():
+        for name, p in own.items():
             p.register_hook(lambda grad, name=name: self._add(name, grad))
 
     def _add(self, name: str, grad: Tensor) -> None:

@@ -11,11 +11,13 @@ from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
 from accord.forward.choose import require_path
+from accord.forward.sharded import load_sharded
 from accord.models.language import LanguageModel
 from accord.models.likelihood import adapter_finding
 from accord.models.load import load
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
+from accord.runs.ranks import of_all_ranks
 from accord.runs.signals import Stop
 from accord.runs.trackers import require
 from accord.types import Finding, Refused, Tree
@@ -27,19 +29,18 @@ from accord.verify.step0 import prove
 NEIGHBOURS, COMPARED = 32, 8
 
 
-def load_model(config: Config, display: Display, stop: Stop, world: World) -> LanguageModel:
-    """Load the model that training starts from, on its device."""
+def load_model(
+    config: Config, display: Display, stop: Stop, world: World, *, sharded: bool = False
+) -> LanguageModel:
+    """Load the model that training starts from, on its device; or this rank's part of it."""
     require_path(config.model.forward)
     take_device(world, config.model.device)
     require(config.monitor.trackers)
     display.phase("model", f"loading {config.model.name}")
-    model = load(
-        config.model.name,
-        dtype=config.model.dtype,
-        device=config.model.device,
-        hub="hub" in config.allow,
-    )
-    stop.poll()
+    name, hub = config.model.name, "hub" in config.allow
+    options: dict = {"dtype": config.model.dtype, "device": config.model.device, "hub": hub}
+    model = load_sharded(name, world, **options) if sharded else load(name, **options)
+    world.agree(stop.poll)
     return model
 
 
@@ -128,8 +129,8 @@ def prove_rows(
     # first update.
     fixed = learner.forward.model.has_adapters or reference_kind != "cached"
     alone, exact = replace(learner, world=ALONE), not (lora is not None and lora.dora)
-    whole = not learner.world.sharded
-    proofs = prove(alone, optimizer, rows, exact=exact, fixed=fixed, whole=whole, spread=spread)
+    proofs = prove(alone, optimizer, rows, exact=exact, fixed=fixed, spread=spread)
+    proofs = of_all_ranks(learner.world, proofs)
     require_accepted(proofs, Refused)
     return proofs
 

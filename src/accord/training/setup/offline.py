@@ -22,14 +22,13 @@ from accord.data.tokenizer_digest import tokenizer_digest
 from accord.data.tree_table import Trees
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
-from accord.engine.micro_budget import MicroBudget
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
 from accord.engine.optimizers import optimizer_of
 from accord.engine.step import UpdateContext, make_batch
-from accord.forward.choose import Forward, choose, looks_nearby
-from accord.forward.reference import SUMS, full_key
-from accord.forward.sharded import choose_parallel, shard
+from accord.forward.choose import Forward, choose, looks_nearby, on_copy
+from accord.forward.reference import SUMS, Frozen, Reference, full_key
+from accord.forward.sharded import choose_parallel
 from accord.models.language import LanguageModel
 from accord.models.model_checks import model_findings
 from accord.models.positions import boundary
@@ -75,8 +74,8 @@ SHOWN = 256  # rows of a file that the checks of the model read
 SHARDED = Finding(
     "running",
     "note",
-    "weights are sharded: proofs by the bare network, checks of weights, reference and path while"
-    " training, and samples are off",
+    "weights are sharded: each process proves and checks its part of them; saving all weights is"
+    " not tried before the end, since no process has them whole",
 )
 
 
@@ -95,12 +94,24 @@ def prepare_offline(
     A dry run leaves out the pass that fills the reference cache.
     """
     objective = resolve_objective(config)
-    model = load_model(config, display, stop, world)
-    template, rows, held_out_rows, margins = _read(
-        config, objective, model, display, folder if account_rows else None
+    adapters = config.model.lora is not None
+    sharded = choose_parallel(
+        config.train.parallel,
+        world,
+        adapters=adapters,
+        whole_tensors=optimizer_of(config.train).whole_tensors,
     )
+    _require_shardable(config, objective, sharded)
+    world = replace(world, sharded=sharded)
+    model = load_model(config, display, stop, world, sharded=sharded)
+    _require_one_pass(model)
+    template, rows, held_out_rows, margins = world.agree(
+        lambda: _read(config, objective, model, display, folder if account_rows else None)
+    )
+    if sharded:  # from here on all ranks make the same passes, or wait for each other
+        _require_same_rows(world, rows, held_out_rows)
     found = _checked(config, objective, template, rows, held_out_rows, model, margins)
-    stop.poll()
+    world.agree(stop.poll)
     model = with_objective_head(model, objective, config)
     found += padding_findings(model, rows)
     weights = make_trainable(config, model)
@@ -118,21 +129,14 @@ def prepare_offline(
         repeats=order.repeats(steps),
         incoming=config.model.adapter is not None,
     )
-    sharded = choose_parallel(
-        config.train.parallel,
-        world,
-        adapters=model.has_adapters,
-        whole_tensors=optimizer_of(config.train).whole_tensors,
-    )
-    _require_whole(objective, model, sharded)
-    require_movement(config.moving, steps, sharded=sharded)
+    require_movement(config.moving, steps, sharded=sharded and not adapters)
+    reference = _reference(config, forward, kind, display, stop, world)
     budget = micro_budget(config, display)
-    learner = _learner(config, objective, forward, kind, budget, world, sharded)
+    learner = UpdateContext(forward, objective, reference, budget, config.train.seed, world)
     peak = config.train.learning_rate or suggested_rate(objective, model)
     found += settings_of(config, objective, model, rows=len(rows.trees), steps=steps, peak=peak)
     optimizer = Optimizer(model.trainable(), config.train, peak, steps)
     asked = _sample_prompts(config, learner, template, held_out_rows)
-    world = learner.world
     world.agree(stop.poll)
     found += [Finding("reference", "ok", why), *([SHARDED] if sharded else [])]
     found += share_findings(world, source.batch(0), order.batch_size)
@@ -210,33 +214,21 @@ def _read(
 def _sample_prompts(
     config: Config, learner: UpdateContext, template: Template, held_out: Rows | None
 ) -> list[SamplePrompt]:
-    """Choose the prompts for samples.
-
-    The first rank answers them token by token and needs the weights whole; a reward model answers
-    nothing.
-    """
-    if learner.world.sharded or not learner.objective.answers:
+    """Choose the prompts for samples; a reward model answers nothing."""
+    if not learner.objective.answers:
         return []
     return choose_sample_prompts(config, template, held_out, learner.forward.model.positions)
 
 
-def _learner(
-    config: Config,
-    objective: BoundObjective,
-    forward: Forward,
-    kind: str,
-    budget: MicroBudget,
-    world: World,
-    sharded: bool,
-) -> UpdateContext:
-    """Collect everything that an update needs. A frozen copy is made of the whole weights, before
-    they are sharded.
-    """
-    reference = live_reference(kind, forward, config.moving)
-    if sharded:
-        forward, world = shard(forward, world)
-        reference = reference if kind == "frozen" else live_reference(kind, forward)
-    return UpdateContext(forward, objective, reference, budget, config.train.seed, world)
+def _reference(
+    config: Config, forward: Forward, kind: str, display: Display, stop: Stop, world: World
+) -> Reference | None:
+    """Make the reference that computes. A frozen copy of sharded weights is read once more."""
+    if not (forward.model.sharded and kind == "frozen"):
+        return live_reference(kind, forward, config.moving)
+    second = load_model(config, display, stop, world, sharded=True)
+    second.network.requires_grad_(False)
+    return Frozen(on_copy(forward, second))
 
 
 def _telling(model: LanguageModel, trees: Trees) -> list[Tree]:
@@ -248,23 +240,52 @@ def _telling(model: LanguageModel, trees: Trees) -> list[Tree]:
     return [*shown, trees[int(trees.lengths.argmax())]] if looks_nearby(model) else shown
 
 
-def _require_whole(objective: BoundObjective, model: LanguageModel, sharded: bool) -> None:
-    """Refuse what does not train with sharded weights.
+def _require_shardable(config: Config, objective: BoundObjective, sharded: bool) -> None:
+    """Refuse what does not train with sharded weights, as far as the config shows it.
 
     Raises:
-      UsageError: a reward model, or longrope, whose weights would be sharded.
+      UsageError: a reward model, DoRA, or a second copy of a base that is there already.
     """
-    # each rank would make as many passes as its own rows need, and the others wait for ever
-    if sharded and boundary(model) is not None:
-        raise UsageError(
-            f"{model.source}: longrope makes one or two passes, by the rows' lengths, and sharded"
-            " ranks must make the same. --set train.parallel=replicated, or train adapters."
-        )
-    if sharded and not objective.answers:
+    lora = config.model.lora
+    if not sharded:
+        return
+    if not objective.answers:
         raise UsageError(
             f"{objective.name} does not train with sharded weights. --set"
             " train.parallel=replicated, or train adapters."
         )
+    if lora is not None and lora.dora:
+        raise UsageError(
+            "model.lora.dora computes a norm of whole rows of the base, and train.parallel ="
+            " sharded leaves each process a part of it. Leave one of them out."
+        )
+    if lora is not None and config.reference == "frozen":
+        raise UsageError(
+            "reference = frozen keeps a second model, and the base under the adapters is one"
+            " already: with train.parallel = sharded use reference = adapter_off, which gives the"
+            " same numbers."
+        )
+
+
+def _require_one_pass(model: LanguageModel) -> None:
+    """
+    Raises:
+      UsageError: longrope, whose weights are sharded.
+    """
+    # each rank would make as many passes as its own rows need, and the others wait for ever
+    if model.sharded and boundary(model) is not None:
+        raise UsageError(
+            f"{model.source}: longrope makes one or two passes, by the rows' lengths, and sharded"
+            " ranks must make the same. --set train.parallel=replicated"
+        )
+
+
+def _require_same_rows(world: World, rows: Rows, held_out: Rows | None) -> None:
+    """Refuse files that differ between the ranks, before any pass is made of them."""
+    sides = {"train_data": rows, "held_out_data": held_out}
+    require_one_run(
+        world, {name: s.dataset.digest if s is not None else None for name, s in sides.items()}
+    )
 
 
 def _require_batches(learner: UpdateContext, source: FileSource, steps: int) -> None:

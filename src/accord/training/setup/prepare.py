@@ -57,7 +57,8 @@ def require_optimizer(config: Config) -> None:
         are to be shared out that it needs whole; with the command that helps.
     """
     row = optimizer_of(config.train)
-    if config.train.parallel == "sharded" and row.whole_tensors:
+    cut = config.train.parallel == "sharded" and config.model.lora is None  # adapters stay whole
+    if cut and row.whole_tensors:
         raise UsageError(
             f"train.optimizer = {row.name} needs each weight's whole tensor, and train.parallel ="
             " sharded gives a process a part of it. Hold the weights whole (--set"
