@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from accord.models.language import LanguageModel
+from accord.models.quantized import count_weights
 
 PROBE = 512  # tokens
 REPEATS = 3
@@ -60,7 +61,7 @@ def measure(model: LanguageModel) -> Machine:
     return Machine(
         str(model.device),
         memory / 2**30,
-        sum(p.numel() for p in parameters),
+        count_weights(model.network),
         model.network.config.get_text_config().hidden_size,
         parameters[0].element_size(),
         PROBE / best,

@@ -44,13 +44,16 @@ DEFAULTS = {
 DROPPED = {
     r".*is_gradient_checkpointing.*": (
         "PEFT and transformers talk to each other here; a user can do nothing about it"
-    )
+    ),
+    r"Failed to load CPU gemm_4bit_forward from kernels-community": (
+        "bitsandbytes looks for machine code on a hub when it is imported; accord does not use it"
+    ),
 }
 
 # Packages whose loggers are kept off the terminal: those that accord calls, and those they call.
 LIBRARIES = frozenset(
-    "accelerate datasets filelock fsspec gguf httpx huggingface_hub numpy peft safetensors scipy"
-    " sklearn tokenizers torch transformers urllib3".split()
+    "accelerate bitsandbytes datasets filelock fsspec gguf httpx huggingface_hub numpy peft"
+    " safetensors scipy sklearn tokenizers torch transformers urllib3".split()
 )
 
 # handlers that write on a standard stream; files and a program's own handlers are of other classes

@@ -22,10 +22,11 @@ from accord.data.tokenizer_digest import tokenizer_digest
 from accord.environment.hub.names import MODEL, is_hub, parse
 from accord.errors import first_line
 from accord.models import fingerprint, provenance
-from accord.models.base import CONFIG, NAMES_BASE, base_of
+from accord.models.base import CONFIG, NAMES_BASE, base_of, base_weights
 from accord.models.embedded import without_progress_bars
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.models.provenance import Provenance
+from accord.models.quantized import quantize
 from accord.types import CheckpointError
 
 # Root mean square difference of the logits, relative to their spread, that reading back may make:
@@ -73,9 +74,11 @@ def record_of(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
     base: dict[str, Any] = {}
     if model.peft is not None:
         base = {
-            "base_weights": fingerprint.base_weights(model.network),
+            "base_weights": base_weights(model),
             "base_config": fingerprint.numbers(model.network),
         }
+    if model.quantization is not None:
+        base["quantize"] = model.quantization.settings.model_dump(mode="json")
     return replace(
         made,
         base=base_of(model),
@@ -137,6 +140,8 @@ def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
         }
         if (folder / CONFIG).exists():
             base = auto.from_pretrained(like.folder, **options)
+            if like.quantization is not None:
+                quantize(base, like.quantization.settings, like.source)
             # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16
             # base, with other rounding.
             return (

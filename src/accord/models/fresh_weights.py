@@ -17,6 +17,7 @@ from torch import Tensor
 
 from accord.errors import plural
 from accord.models.language import LanguageModel
+from accord.models.quantized import named_weights
 from accord.types import Finding
 
 LAYER = re.compile(r"\.(\d+)\.")
@@ -37,15 +38,17 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
     """Report matrices of one value, and those that look drawn, where the like of them in other
     layers do not.
     """
-    matrices = {
-        name: p
-        for name, p in model.network.named_parameters()
+    values: dict[str, float | None] = {}  # of constant matrices
+    judged: dict[str, bool | None] = {}
+    for name, p in named_weights(model.network):  # quantised ones are made one at a time
         # an adapter's second matrix begins with zeros
-        if p.dim() > 1 and p.numel() >= SMALLEST and "lora_" not in name
-    }
-    constant = _odd_ones({name: _constant(p) for name, p in matrices.items()})
+        if p.dim() > 1 and p.numel() >= SMALLEST and "lora_" not in name:
+            values[name] = _only_value(p)
+            if LAYER.search(name):
+                judged[name] = _looks_drawn(p)
+    constant = _odd_ones({name: value is not None for name, value in values.items()})
     if constant:
-        value = matrices[constant[0]].detach().reshape(-1)[0].item() + 0.0  # no -0
+        value = values[constant[0]]
         content = "nothing but zeros" if value == 0 else f"the value {value:g} and no other"
         says = (
             f"{plural(len(constant), 'matrix', 'matrices')} of {model.source}"
@@ -54,7 +57,6 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
             " they compute nothing"
         )
         return [_finding(says, constant, permitted)]
-    judged = {name: _looks_drawn(p) for name, p in matrices.items() if LAYER.search(name)}
     drawn = _odd_ones({name: found for name, found in judged.items() if found is not None})
     if drawn:
         says = (
@@ -64,7 +66,7 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
         )
         return [_finding(says, drawn, permitted)]
     told = sum(found is not None for found in judged.values())
-    says = f"none of {len(matrices):,} matrices is constant" + (
+    says = f"none of {len(values):,} matrices is constant" + (
         f", none of {told:,} looks as an initialisation draws it"
         if told
         else f"; all have under {FEWEST} rows or columns, too few to see whether they were drawn"
@@ -94,10 +96,11 @@ def _odd_ones(found: dict[str, bool]) -> list[str]:
     return [name for name, true in found.items() if true and LAYER.sub(".*.", name, count=1) in odd]
 
 
-def _constant(p: Tensor) -> bool:
-    """Tell whether all entries are equal; the first few settle it for nearly all matrices."""
+def _only_value(p: Tensor) -> float | None:
+    """Return the value of all entries, or None; the first few settle it for nearly all matrices."""
     flat = p.detach().reshape(-1)
-    return bool((flat[:SMALLEST] == flat[0]).all()) and bool((flat == flat[0]).all())
+    same = bool((flat[:SMALLEST] == flat[0]).all()) and bool((flat == flat[0]).all())
+    return flat[0].item() + 0.0 if same else None  # no -0
 
 
 def _looks_drawn(p: Tensor) -> bool | None:

@@ -174,6 +174,7 @@ def model_at(
         dtype=dtype or spec.dtype,
         device=device or spec.device,
         hub="hub" in config.allow,
+        quantize=spec.quantize,
     )
     model = with_objective_head(model, resolve_objective(config), config)
     now = make_trainable(config, model)

@@ -38,6 +38,7 @@ def load_model(config: Config, display: Display, stop: Stop, world: World) -> La
         dtype=config.model.dtype,
         device=config.model.device,
         hub="hub" in config.allow,
+        quantize=config.model.quantize,
     )
     stop.poll()
     return model
