@@ -126,30 +126,32 @@ def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]
 
 def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
     """Load the saved network by the public interfaces of transformers and PEFT, on the base of
-    `like`.
+    `like`; a quantised one is quantised again.
     """
+    if not (folder / CONFIG).exists():
+        return _load(folder, like, dtype).eval().to(like.device)
+    base = load_dense(like, dtype)
+    if like.quantization is not None:
+        quantize(base, like.quantization.settings, like.source)
+    with without_progress_bars():
+        # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16 base,
+        # with other rounding.
+        saved = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
+    return saved.eval().to(like.device)
+
+
+def load_dense(like: LanguageModel, dtype: torch.dtype):
+    """Load the network that `like` was made from as it was saved, onto the CPU."""
+    return _load(like.folder, like, dtype)
+
+
+def _load(folder: Path, like: LanguageModel, dtype: torch.dtype):
     import transformers
 
-    auto = getattr(transformers, like.auto)
     with without_progress_bars():
-        options = {
-            "dtype": dtype,
-            "use_safetensors": True,
-            "trust_remote_code": False,
-            **like.load_options,
-        }
-        if (folder / CONFIG).exists():
-            base = auto.from_pretrained(like.folder, **options)
-            if like.quantization is not None:
-                quantize(base, like.quantization.settings, like.source)
-            # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16
-            # base, with other rounding.
-            return (
-                PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
-                .eval()
-                .to(like.device)
-            )
-        return auto.from_pretrained(folder, **options).eval().to(like.device)
+        return getattr(transformers, like.auto).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **like.load_options
+        )
 
 
 @torch.no_grad()

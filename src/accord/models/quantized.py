@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -314,19 +314,11 @@ def largest_dequantized(network: nn.Module) -> int:
     )
 
 
-def dequantize(network: nn.Module, dense: Mapping[str, Tensor] | None = None) -> None:
-    """Replace the quantised layers of a network by dense ones, in place.
-
-    Args:
-      dense: weights to put there instead of the dequantised ones, by their names in the base.
-    """
+def dequantize(network: nn.Module) -> None:
+    """Replace the quantised layers of a network by dense ones of the same numbers, in place."""
     for path, layer in list(quantized_layers(network)):
-        weight = layer.weight
-        if dense is not None:
-            own = dense[fingerprint.name_in_base(f"{path}.weight")]
-            weight = own.to(weight.device, weight.dtype)
         made = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
-        made.weight = nn.Parameter(weight, requires_grad=False)
+        made.weight = nn.Parameter(layer.weight, requires_grad=False)
         made.register_parameter("bias", layer.bias)
         made.train(layer.training)
         parent, _, child = path.rpartition(".")
