@@ -146,6 +146,12 @@ def _objective(reading: Reading, method: str) -> None:
     common.objective(reading, method, options, "rl", note)
 
 
+def _bits(reading: Reading, how: object) -> int | None:
+    """Return the bits of a weight of the base; None where it is not quantised."""
+    four, eight = reading.take("load_in_4bit", how == "qlora"), reading.take("load_in_8bit", False)
+    return 4 if four else 8 if eight else None
+
+
 def _adapters(reading: Reading) -> None:
     how = reading.take("adapter")
     if (folder := reading.take("lora_model_dir")) is not None:
@@ -155,6 +161,7 @@ def _adapters(reading: Reading) -> None:
             "lora_model_dir",
             "trained further; its frozen copy is the reference, not the base",
         )
+    common.quantised(reading, _bits(reading, how), "load_in_4bit", how in ("lora", "qlora"))
     linear, targets = reading.take("lora_target_linear", False), reading.take("lora_target_modules")
     if how is None:
         for key in ("lora_r", "lora_alpha", "lora_dropout"):
@@ -163,8 +170,6 @@ def _adapters(reading: Reading) -> None:
         return reading.put("model.lora", None, "adapter", "all weights are trained")
     if how not in ("lora", "qlora"):
         raise no_such_loss("Axolotl", f"adapter: {how}")
-    if how == "qlora":
-        reading.say("no equivalent", "adapter", f"qlora: {common.ADAPTERS['load_in_4bit'].why}")
     if linear and targets:
         reading.say(
             "to do",

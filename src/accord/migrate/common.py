@@ -99,12 +99,6 @@ TRAINER: dict[str, Rule] = {
 ADAPTERS: dict[str, Without] = {
     "use_rslora": Without("the update is scaled by alpha / rank: alpha × √rank gives the same"),
     "lora_modules_to_save": Without("embeddings and head stay as they are"),
-    "load_in_8bit": Without(
-        "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
-    ),
-    "load_in_4bit": Without(
-        "no quantised base (QLoRA): with LoRA in bfloat16 the base takes 2 bytes a weight"
-    ),
 }
 
 # Explanations that the rules of several tools give.
@@ -173,6 +167,39 @@ def lora(reading: Reading, rank: str, alpha: str, dropout: str, targets: object,
             targets, [name.strip() for name in targets.split(",")]
         )
     reading.put("model.lora.targets", targets, key)
+
+
+def quantised(
+    reading: Reading,
+    bits: object,
+    key: str,
+    adapters: bool,
+    *,
+    double: bool = True,
+    kind: str = "nf4",
+) -> None:
+    """Map the quantised base under adapters.
+
+    Args:
+      bits: of a weight; None is no quantisation, and what is neither 4 nor 8 has no equivalent.
+      adapters: adapters are trained.
+      double, kind: of 4 bits, the scales in 8 bits and the name of the values.
+    """
+    if bits is None:
+        return
+    if not adapters:
+        reading.say("to do", key, "quantised weights do not train: train adapters, or leave it out")
+    elif bits == 4:
+        note = "embeddings, norms and head stay"
+        if kind != "nf4":
+            note += f"; {kind} there, whose values nf4's replace"
+        value = "nf4" if double else {"kind": "nf4", "double": False}
+        reading.put("model.quantize", value, key, note)
+    elif bits == 8:
+        note = "a scale for each output; columns of outliers are not kept apart in 16 bits"
+        reading.put("model.quantize", "int8", key, note)
+    else:
+        reading.say("no equivalent", key, f"{bits!r:.40} bits a weight: nf4 has 4, int8 has 8")
 
 
 def objective(

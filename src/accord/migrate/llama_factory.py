@@ -42,9 +42,6 @@ RULES = {
     "flash_attn": common.MACHINE,
     "pure_bf16": NotNeeded("whatever trains has float32 masters"),
     "upcast_layernorm": common.MACHINE,
-    "quantization_bit": Without(
-        "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
-    ),
     "quantization_method": common.MACHINE,
     "additional_target": Without("embeddings and head stay as they are"),
     "use_rslora": common.ADAPTERS["use_rslora"],
@@ -140,6 +137,14 @@ def _adapters(reading: Reading) -> None:
             "trained further; its frozen copy is the reference, not the base",
         )
     how = reading.take("finetuning_type")
+    common.quantised(
+        reading,
+        reading.take("quantization_bit"),
+        "quantization_bit",
+        how == "lora",
+        double=bool(reading.take("double_quantization", True)),
+        kind=str(reading.take("quantization_type", "nf4")),
+    )
     if how == "full":
         return reading.put("model.lora", None, "finetuning_type", "all weights are trained")
     if how != "lora":

@@ -64,8 +64,6 @@ RULES = {
     "dataset_test_split": NotNeeded("data.held_out names a file"),
     "ignore_bias_buffers": common.MACHINE,
     "lora_task_type": common.MACHINE,
-    "bnb_4bit_quant_type": common.MACHINE,
-    "use_bnb_nested_quant": common.MACHINE,
     "pad_token": NotNeeded("nothing is padded"),
     "padding_value": NotNeeded("nothing is padded"),
     "pad_to_multiple_of": NotNeeded("nothing is padded"),
@@ -199,7 +197,20 @@ def _reference(reading: Reading) -> None:
         reading.put("moving.mix", number(mix), "ref_model_mixup_alpha")
 
 
+def _quantised(reading: Reading) -> None:
+    four, eight = reading.take("load_in_4bit", False), reading.take("load_in_8bit", False)
+    common.quantised(
+        reading,
+        4 if four else 8 if eight else None,
+        "load_in_4bit" if four else "load_in_8bit",
+        bool(reading.settings.get("use_peft")),
+        double=bool(reading.take("use_bnb_nested_quant", False)),
+        kind=str(reading.take("bnb_4bit_quant_type", "nf4")),
+    )
+
+
 def _adapters(reading: Reading) -> None:
+    _quantised(reading)
     if not reading.take("use_peft", False):
         reading.put("model.lora", None, "use_peft", "all weights are trained")
         for key in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_dora"):

@@ -18,6 +18,8 @@ from accord.errors import describe
 from accord.types import UsageError
 
 BLOCK, OUTER = 64, 256  # weights of one scale of nf4, and scales of one scale of theirs
+# Bits of a weight in nf4 whose scales are in 8 bits: 4.127
+NF4_BITS = 4 + (8 + 32 / OUTER) / BLOCK
 OLDEST = "0.50"  # of bitsandbytes; no older one was tried
 # The values that a weight of a block can have, as shares of the largest: quantiles of the normal
 # distribution (Dettmers et al. 2023, arXiv:2305.14314, appendix E). They are here to compare what

@@ -200,6 +200,30 @@ class _Place(NamedTuple):
 
 def _places(network: PreTrainedModel, settings: QuantizeConfig, name: str) -> list[_Place]:
     """List the layers to quantise, with the modules that hold them."""
+    found = _packable(network)
+    if idle := [keep for keep in settings.keep if not any(_named(p.path, keep) for p in found)]:
+        possible = ", ".join(sorted({place.child for place in found}))
+        raise UsageError(
+            f"model.quantize.keep: no linear layer of {name} is called {' or '.join(idle)}. They"
+            f" are: {possible}."
+        )
+    wanted = [p for p in found if not any(_named(p.path, keep) for keep in settings.keep)]
+    if not wanted:
+        raise UsageError(
+            f"model.quantize = {settings.kind}: {name} has no linear layer that it could quantise"
+            f" ({network.config.model_type}: its weights are in modules of another kind, or"
+            " model.quantize.keep keeps all). Leave it out: --set model.quantize=null"
+        )
+    return wanted
+
+
+def packable_weights(network: PreTrainedModel) -> int:
+    """Count the weights of the layers that `quantize` would pack."""
+    layers = {id(place.layer): place.layer for place in _packable(network)}
+    return sum(layer.weight.numel() for layer in layers.values())
+
+
+def _packable(network: PreTrainedModel) -> list[_Place]:
     head, several = network.get_output_embeddings(), network.config.get_text_config()
     outside = outside_language(network) if several is not network.config else []
     uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
@@ -214,21 +238,7 @@ def _places(network: PreTrainedModel, settings: QuantizeConfig, name: str) -> li
     ]
     places: Counter[int] = Counter(id(place.layer) for place in found)
     # a tensor that another kind of module uses as well is no layer's own
-    found = [place for place in found if uses[id(place.layer.weight)] == places[id(place.layer)]]
-    if idle := [keep for keep in settings.keep if not any(_named(p.path, keep) for p in found)]:
-        possible = ", ".join(sorted({place.child for place in found}))
-        raise UsageError(
-            f"model.quantize.keep: no linear layer of {name} is called {' or '.join(idle)}. They"
-            f" are: {possible}."
-        )
-    kept = [p for p in found if not any(_named(p.path, keep) for keep in settings.keep)]
-    if not kept:
-        raise UsageError(
-            f"model.quantize = {settings.kind}: {name} has no linear layer that it could quantise"
-            f" ({network.config.model_type}: its weights are in modules of another kind, or"
-            " model.quantize.keep keeps all). Leave it out: --set model.quantize=null"
-        )
-    return kept
+    return [place for place in found if uses[id(place.layer.weight)] == places[id(place.layer)]]
 
 
 def _fits(module: nn.Module) -> bool:

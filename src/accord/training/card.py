@@ -166,7 +166,7 @@ def _usage(ready: PreparedRun, saved: Path, adapter: bool) -> list[str]:
     auto = auto.replace("Auto", "AutoPeft", 1)
     options = "".join(f", {name}={value}" for name, value in ready.model.load_options.items())
     quantised = [
-        "# the base as it was saved; the adapter was trained on it quantised, and accord loads it so",
+        "# the base as it was saved; the adapter was trained on it quantised: accord loads it so",
         "# (accord export RUN --merge writes the trained model, dense)",
     ]
     return [
