@@ -17,6 +17,7 @@ from accord.config.quantize_section import QuantizeConfig
 from accord.forward.choose import choose
 from accord.models import fingerprint, packing, quantized
 from accord.models.fresh_weights import weight_findings
+from accord.models.lean_layers import make_lean
 from accord.models.lora import add_lora
 from accord.models.model_checks import findings_of_weights
 from accord.models.packing import KINDS, NF4, NF4_BITS, require_possible
@@ -31,6 +32,7 @@ from accord.models.quantized import (
     stored_bytes,
 )
 from accord.models.recompute import recompute_activations
+from accord.sampling.onednn_weights import packed_weights
 from accord.types import UsageError
 
 pytest.importorskip("bitsandbytes")
@@ -356,6 +358,29 @@ def test_the_base_is_known_by_the_weights_that_it_was_made_from():
 def test_quantising_twice_gives_the_same_bits():
     one, other = quantised(), quantised()
     assert fingerprint.weights(one.network) == fingerprint.weights(other.network)
+
+
+def test_answers_are_drawn_with_unpacked_weights_and_the_same_numbers():
+    """Unpacked at every token it would cost as much as the products."""
+    model = quantised(dtype=torch.bfloat16)
+    row = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        before = model.network(input_ids=row, use_cache=False).logits
+        with packed_weights(model.network, tokens=20) as many:
+            if not many:
+                pytest.skip("oneDNN blocks no bfloat16 weights on this processor")
+            assert many == 15, "the head as well"
+            inside = model.network(input_ids=row, use_cache=False).logits
+        assert not any("forward" in vars(layer) for _, layer in quantized_layers(model.network))
+    torch.testing.assert_close(inside, before, rtol=0.02, atol=0.02 * before.abs().max().item())
+
+
+def test_a_lean_layer_over_quantised_ones():
+    """The check that a lean layer gives the module's own numbers needs a weight of the module."""
+    model = quantised("llama", mlp_bias=True)
+    before = model.network(input_ids=torch.tensor([[5, 6, 7]])).logits
+    assert make_lean(model.network) == 2 + 5
+    assert torch.equal(model.network(input_ids=torch.tensor([[5, 6, 7]])).logits, before)
 
 
 # ---------------------------------------------------------------- broken weights

@@ -48,9 +48,9 @@ def _same_numbers(module: Module, lean: type) -> bool:
     """
     if len(inspect.signature(type(module).forward).parameters) != 2:
         return False
-    # of a module whose layers are quantised no parameter is left, but each has its weight
+    # the weight of a quantised layer is no parameter
     weights = (m.weight for m in module.modules() if isinstance(m, torch.nn.Linear))
-    weight = next(chain(module.parameters(), weights))
+    weight = next(chain(weights, module.parameters()))
     sizes = torch.tensor(SIZES, dtype=weight.dtype, device=weight.device)[:, None]
     x = torch.randn(len(SIZES), weight.shape[-1], dtype=weight.dtype, device=weight.device) * sizes
     return torch.equal(module(x), vars(lean)["forward"](module, x))

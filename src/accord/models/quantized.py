@@ -71,6 +71,10 @@ class QuantizedLinear(nn.Linear):
         shape = (self.out_features, self.in_features)
         return KINDS[self.kind].unpack(self.packed, shape, self.computes_in)
 
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.packed.values())).device
+
     def forward(self, x: Tensor) -> Tensor:
         return _Product.apply(x, self.bias, self)
 
@@ -80,7 +84,7 @@ class QuantizedLinear(nn.Linear):
     def _apply(self, fn, recurse=True):
         """Move to a device, or compute in another dtype; packed tensors keep their own dtype."""
         own = self.packed
-        self.computes_in = fn(next(iter(own.values())).new_empty(0, dtype=self.computes_in)).dtype
+        self.computes_in = fn(torch.empty(0, dtype=self.computes_in, device=self.device)).dtype
         super()._apply(fn, recurse)
         for name, was in own.items():
             now = self._buffers[name]
