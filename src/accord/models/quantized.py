@@ -8,8 +8,8 @@ neither: what a layer computes, and the gradient that it passes on, are those of
 bitsandbytes packs and unpacks nf4; its modules are not used. In version 0.50 `Linear4bit` repacks
 its weights for inference in the first pass in evaluation mode whose input asks for no gradient (on
 processors with AVX512-BF16), and from then on passes no gradient on: adapters below it stay as they
-are, without an error (benchmarks/silentbench/in_code/quantised.py). accord's models are always in
-evaluation mode.
+are, with a warning of torch's and no error (benchmarks/silentbench/in_code/quantised.py). accord's
+models are always in evaluation mode.
 
 Source: Dettmers et al. 2023, arXiv:2305.14314 (nf4, double quantisation); int8 by rows as Dettmers
 et al. 2022, arXiv:2208.07339, without its outliers.
@@ -17,6 +17,7 @@ et al. 2022, arXiv:2208.07339, without its outliers.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator
@@ -169,29 +170,28 @@ def quantize(network: PreTrainedModel, settings: QuantizeConfig, name: str) -> Q
     dense, before = fingerprint.base_weights(network), stored_bytes(network)
     places = _places(network, settings, name)
     made: dict[int, QuantizedLinear] = {}  # a layer in several places stays one
-    packed = weights = 0
     wrong = size = 0.0
     while places:
         parent, child, layer, path = places.pop()
         if id(layer) not in made:
             done = QuantizedLinear(layer, settings)
             off, own = _error(layer.weight.detach(), done.weight)
-            if not off <= ASTRAY * own and bool(layer.weight.isfinite().all()):
-                raise UsageError(_damaged(name, path, settings, off / max(own, 1e-30)))
+            if math.isfinite(own):  # what is not is found by the checks of the model
+                _require_undamaged(name, path, settings, off / max(own, 1e-30))
+                wrong, size = math.hypot(wrong, off), math.hypot(size, own)
             made[id(layer)] = done
-            wrong, size, weights = wrong + off * off, size + own * own, weights + own_weights(done)
-            packed += sum(tensor.nbytes for tensor in done.packed.values())
-        # the dense layer is referred to by its id alone from here on, and by no other place
+        # from here on nothing refers to the dense layer, once this was its last place
         parent._modules[child] = made[id(layer)]
+    weights = sum(map(own_weights, made.values()))
     return Quantization(
         settings,
         dense,
         len(made),
         weights,
-        8 * packed / weights,
+        8 * packed_bytes(network) / weights,
         stored_bytes(network),
         before,
-        (wrong / size) ** 0.5 if size else 0.0,
+        wrong / size if size else 0.0,
     )
 
 
@@ -264,8 +264,14 @@ def _error(weight: Tensor, quantised: Tensor) -> tuple[float, float]:
     return (exact - quantised.to(torch.float32)).norm().item(), exact.norm().item()
 
 
-def _damaged(name: str, path: str, settings: QuantizeConfig, error: float) -> str:
-    return (
+def _require_undamaged(name: str, path: str, settings: QuantizeConfig, error: float) -> None:
+    """
+    Raises:
+      UsageError: the weights of a layer are off by more than `ASTRAY`, or not finite any more.
+    """
+    if error <= ASTRAY:
+        return
+    raise UsageError(
         f"model.quantize = {settings.kind}: the weights of {path} of {name} would be off by"
         f" {error:.0%} of their size (allowed {ASTRAY:.0%}): that is no longer this model.\nKeep it"
         f" as it is: --set 'model.quantize.keep=[{path.rpartition('.')[2]}]'; if it is so of every"

@@ -39,8 +39,8 @@ def packed_weights(model: Module, tokens: int) -> Iterator[int]:
     Yield how many do.
 
     It applies to plain and quantised bfloat16 layers on a CPU for which oneDNN has kernels, and to
-    the base of an adapted layer. Weights must not change inside. A layer whose blocked weights fail, or give other
-    numbers, keeps its own, with a warning.
+    the base of an adapted layer. Weights must not change inside. A layer whose blocked weights
+    fail, or give other numbers, keeps its own, with a warning.
 
     Args:
       tokens: number of tokens that will be sampled one after the other.
