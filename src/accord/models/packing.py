@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from accord.types import UsageError
 BLOCK, OUTER = 64, 256  # weights of one scale of nf4, and scales of one scale of theirs
 # Bits of a weight in nf4 whose scales are in 8 bits: 4.127
 NF4_BITS = 4 + (8 + 32 / OUTER) / BLOCK
+UNPACKED = (torch.float32, torch.bfloat16)  # into these at once; the latter is the former, rounded
 OLDEST = "0.50"  # of bitsandbytes; no older one was tried
 # The values that a weight of a block can have, as shares of the largest: quantiles of the normal
 # distribution (Dettmers et al. 2023, arXiv:2305.14314, appendix E). They are here to compare what
@@ -49,9 +51,16 @@ class Kind:
 # ---------------------------------------------------------------- nf4
 
 
+# Weights go to the library as a matrix of whole blocks, one to a row, zeros behind the last: its
+# kernel for CPUs gives other numbers where blocks go over the end of a row and the columns are a
+# multiple of 16 (bitsandbytes 0.50.2: 16, 32, 48, 80, 96, …).
+
+
 def _pack_nf4(weight: Tensor, double: bool) -> dict[str, Tensor]:
+    flat = weight.reshape(-1)
+    blocks = F.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
     bits, state = _functional().quantize_4bit(
-        weight.contiguous(), blocksize=BLOCK, compress_statistics=double, quant_type="nf4"
+        blocks, blocksize=BLOCK, compress_statistics=double, quant_type="nf4"
     )
     packed = {"codes": bits.reshape(-1), "scales": state.absmax}
     if not double:
@@ -70,16 +79,16 @@ def _unpack_nf4(packed: Mapping[str, Tensor], shape: tuple[int, int], dtype: tor
         )
     whole = functional.QuantState(
         packed["scales"],
-        shape=torch.Size(shape),
+        shape=torch.Size((2 * len(codes) // BLOCK, BLOCK)),
         code=None,
         blocksize=BLOCK,
         quant_type="nf4",
-        dtype=torch.float32,
+        dtype=dtype if dtype in UNPACKED else torch.float32,
         offset=packed.get("mean"),
         state2=state,
     )
-    # in float32, and rounded after: every dtype then has the same weights but for its rounding
-    return functional.dequantize_4bit(codes.view(-1, 1), whole).to(dtype)
+    blocks = functional.dequantize_4bit(codes.view(-1, 1), whole)
+    return blocks.reshape(-1)[: shape[0] * shape[1]].view(shape).to(dtype)
 
 
 @cache
@@ -131,10 +140,13 @@ def _astray(device: torch.device) -> str:
     for double in (False, True):
         packed = _pack_nf4(weight, double)
         there = {name: tensor.to(device) for name, tensor in packed.items()}
-        off = (_unpack_nf4(there, (2, 2 * BLOCK), torch.float32).cpu() - weight).abs().max().item()
+        exact = _unpack_nf4(there, (2, 2 * BLOCK), torch.float32)
+        off = (exact.cpu() - weight).abs().max().item()
         # the scales of these blocks in 8 bits are off by less than a hundredth of the largest
         if not off <= (0.03 if double else 0.0):
             return f"its own values came back off by {off:.2g}{' (double)' if double else ''}"
+        if not torch.equal(_unpack_nf4(there, (2, 2 * BLOCK), torch.bfloat16), exact.bfloat16()):
+            return "its numbers in bfloat16 are not those in float32, rounded"
     return ""
 
 

@@ -322,8 +322,9 @@ def packed_bytes(network: nn.Module) -> int:
 
 
 def largest_dequantized(network: nn.Module) -> int:
-    """Return the bytes that the largest quantised layer takes while it is computed: its weights in
-    the dtype that they compute in, and in float32 on the way there. 0 without such layers.
+    """Return the bytes that the largest quantised layer takes while it is computed, at most: its
+    weights in the dtype that they compute in, and in float32 on the way there. 0 without such
+    layers.
     """
     return max(
         (
