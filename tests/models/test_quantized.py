@@ -250,7 +250,7 @@ def test_bitsandbytes_own_layer_falls_into_the_trap():
 
 
 def test_bitsandbytes_unpacks_some_shapes_wrongly():
-    """The reason for rows of one block each; where this fails, shapes could be given as they are."""
+    """The reason for rows of one block each."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     def off(weight):

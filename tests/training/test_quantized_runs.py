@@ -289,11 +289,11 @@ def test_an_adapter_of_another_quantisation_is_refused(
     then, finished, tiny_folder, pairs_file, tmp_path
 ):
     if then == "nf4":
-        adapter, fields, words = finished.saved, {}, "--set model.quantize=nf4"
+        adapter, fields, words = finished.saved, {}, '"model.quantize": "nf4"'
     else:
         adapter = run(tiny_folder, pairs_file, tmp_path / "plain", steps=1).saved
-        fields, words = NF4, "--set model.quantize=null"
-    with pytest.raises(Refused, match=f"(?s)base that was.*{words}.*export RUN --merge"):
+        fields, words = NF4, '"model.quantize": None'
+    with pytest.raises(Refused, match=f"(?s)base that was.*{words}.*export.*merge"):
         run(tiny_folder, pairs_file, tmp_path / "run", adapter=str(adapter), set=fields)
     if then == "nf4":
         again = run(

@@ -113,7 +113,7 @@ def _nf4_problem(device: torch.device) -> str:
         return f"it needs bitsandbytes, which is not installed.\nInstall it: {install}"
     try:
         old = Version(found) < Version(OLDEST)
-    except InvalidVersion:
+    except (InvalidVersion, TypeError):  # a half-installed package has no version
         old = True
     if old:
         return (
