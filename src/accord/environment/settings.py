@@ -44,11 +44,12 @@ DEFAULTS = {
 DROPPED = {
     r".*is_gradient_checkpointing.*": (
         "PEFT and transformers talk to each other here; a user can do nothing about it"
-    ),
-    r"Failed to load CPU gemm_4bit_forward from kernels-community": (
-        "bitsandbytes looks for machine code on a hub when it is imported; accord does not use it"
-    ),
+    )
 }
+
+# Loggers that say nothing below an error. Where bitsandbytes is installed, PEFT imports it, and it
+# warns that machine code which it looks for on a hub is not there; nobody here uses that.
+QUIET = ("bitsandbytes.backends.cpu.ops",)
 
 # Packages whose loggers are kept off the terminal: those that accord calls, and those they call.
 LIBRARIES = frozenset(
@@ -82,6 +83,8 @@ def apply_env_defaults() -> None:
     """
     for pattern in DROPPED:
         warnings.filterwarnings("ignore", message=pattern)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault(OFFLINE, os.environ.get("TRANSFORMERS_OFFLINE") or BY_DEFAULT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -132,8 +131,6 @@ def _nf4_problem(device: torch.device) -> str:
 
 def _astray(device: torch.device) -> str:
     """Pack and unpack weights whose nf4 is known; say in words what came out otherwise."""
-    for name in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.cextension"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # that optional kernels are not there
     scales = torch.tensor([0.5, 2.0, 3.0, 1.0])
     values = torch.tensor(NF4).repeat(BLOCK // len(NF4))
     weight = (scales[:, None] * values).reshape(2, -1)  # [2, 128]: one block begins within a row
