@@ -134,7 +134,9 @@ def _evidence(text: Known | None, rows: Known | None) -> dict:
 
 def _size(model: LanguageModel) -> int:
     """Count the parameters beside the embeddings."""
-    tables = {model.network.get_input_embeddings().weight, model.head.weight}
+    embedding = model.network.get_input_embeddings().weight
+    assert isinstance(embedding, Tensor)
+    tables = {embedding, model.head.weight}
     return count_weights(model.network) - sum(table.numel() for table in tables)
 
 
