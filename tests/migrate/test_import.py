@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from accord.config.schema import Config, make_config
 from accord.errors import AccordError, UsageError
-from accord.migrate.memory_keys import QUANTIZES
 from accord.migrate.reading import To
 from accord.migrate.run import TOOLS, arguments, import_settings
 from accord.objectives import resolve
@@ -88,8 +87,8 @@ def test_axolotl(read):
         },
         "model": {
             "name": "some/model",
+            "quantize": "nf4",
             "lora": {"rank": 32, "alpha": 64.0, "dropout": 0.0, "targets": "all-linear"},
-            **({"quantize": "nf4"} if QUANTIZES else {}),
         },
         "data": {"train": "some/labels", "max_tokens": 2048},
         "train": {
@@ -104,11 +103,47 @@ def test_axolotl(read):
             "optimizer": "adamw_8bit",
         },
     }
-    quantised = set() if QUANTIZES else {"adapter", "load_in_4bit"}
-    assert fates(found, "no equivalent") == quantised | {"special_tokens"}
+    assert fates(found, "no equivalent") == {"special_tokens"}
     assert fates(found, "to do") == {"model.name", "data.train"}
     assert {"kto_undesirable_weight", "seed", "max_grad_norm"} <= fates(found, "default")
     assert "lora_model_dir" not in {line.key for line in found.lines}  # empty there, nothing here
+
+
+QUANTISED = {
+    "TRL's scales are whole": (
+        "trl dpo --use_peft --load_in_4bit",
+        {"kind": "nf4", "double": False},
+    ),
+    "TRL, nested": ("trl dpo --use_peft --load_in_4bit --use_bnb_nested_quant", "nf4"),
+    "TRL, 8 bits": ("trl dpo --use_peft --load_in_8bit", "int8"),
+    "LLaMA-Factory": (LLAMA_FACTORY + "quantization_bit: 4\n", "nf4"),
+    "LLaMA-Factory, 8 bits": (LLAMA_FACTORY + "quantization_bit: 8\n", "int8"),
+    "LLaMA-Factory, one scale less": (
+        LLAMA_FACTORY + "quantization_bit: 4\ndouble_quantization: false\n",
+        {"kind": "nf4", "double": False},
+    ),
+    "Axolotl, the adapter says it": (AXOLOTL.replace("load_in_4bit: true\n", ""), "nf4"),
+    "Axolotl, 8 bits": (
+        AXOLOTL.replace("load_in_4bit", "load_in_8bit").replace("qlora", "lora"),
+        "int8",
+    ),
+}
+
+
+@pytest.mark.parametrize("text, wanted", QUANTISED.values(), ids=QUANTISED)
+def test_a_quantised_base_is_mapped(read, text, wanted):
+    found = read(text, "run.sh" if text.startswith("trl") else "settings.yaml")
+    assert found.recipe["model"]["quantize"] == wanted
+    data = {"data": {"train": "some.jsonl"}}
+    assert make_config(found.recipe | data).model.quantize.kind in ("nf4", "int8")
+
+
+def test_a_quantised_base_that_has_no_equivalent_or_no_adapters(read):
+    three = read(LLAMA_FACTORY + "quantization_bit: 3\n")
+    assert "quantize" not in three.recipe["model"]
+    assert "quantization_bit" in fates(three, "no equivalent")
+    whole = read("trl dpo --load_in_4bit", "run.sh")
+    assert "quantize" not in whole.recipe["model"] and "load_in_4bit" in fates(whole, "to do")
 
 
 def test_llama_factory_says_what_its_defaults_mean(read):

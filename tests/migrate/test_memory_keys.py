@@ -121,12 +121,10 @@ def test_a_script_with_adapters_a_quantised_base_and_names_of_a_hub(read):
     lora = found.recipe["model"]["lora"]
     # alpha and dropout are peft's defaults, not TRL's
     assert lora == {"rank": 8, "alpha": 8.0, "dropout": 0.0, "targets": "all-linear"}
-    if memory_keys.QUANTIZES:  # transformers quantises no scales unless it is told to
-        assert found.recipe["model"]["quantize"] == {"kind": "nf4", "double": False}
-    else:
-        assert "no quantised base" in lines(found, "load_in_4bit")[0][1]
+    # transformers quantises no scales unless it is told to
+    assert found.recipe["model"]["quantize"] == {"kind": "nf4", "double": False}
     for key in ("bnb_4bit_quant_type", "bnb_4bit_compute_dtype"):
-        assert lines(found, key) or memory_keys.QUANTIZES
+        assert lines(found, key)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +231,6 @@ def test_a_key_typed_out_of_habit_names_the_right_one(key, here):
 # ---------------------------------------------------------------- a quantised base
 
 
-@pytest.mark.skipif(not memory_keys.QUANTIZES, reason="model.quantize is not there yet")
 @pytest.mark.parametrize(
     ("text", "quantize"),
     [

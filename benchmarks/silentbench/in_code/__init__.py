@@ -6,6 +6,7 @@ from benchmarks.silentbench.in_code import (
     networks,
     objective,
     orders,
+    quantised,
     records,
     references,
     rows,
@@ -13,8 +14,5 @@ from benchmarks.silentbench.in_code import (
     updates,
 )
 
-CODE = tuple(
-    fault
-    for part in (objective, rows, references, networks, updates, orders, records, unlisted)
-    for fault in part.FAULTS
-)
+PARTS = (objective, rows, references, networks, quantised, updates, orders, records, unlisted)
+CODE = tuple(fault for part in PARTS for fault in part.FAULTS)

@@ -217,6 +217,7 @@ def export(
     merge: bool = False,
     checkpoint: str = "latest",
     dtype: str | None = None,
+    merge_into: str | None = None,
     harness: str | None = None,
     push: str | None = None,
 ) -> FilePath:
@@ -229,6 +230,8 @@ def export(
       checkpoint: "latest", or "best" by held-out score.
       dtype: what `merge` rounds to, "float32" or "bfloat16"; default: the run's own, or float32
         where that would change more than 5 % of what the adapter does.
+      merge_into: of a quantised base, "dequantised" (as it was trained on, the default), or
+        "original" (as it was saved).
       harness: "lm-eval" or "inspect-ai": refuse an export that it could not load.
       push: "hub:org/name": send it to a hub too, with its card. The token is in the environment
         variable HF_TOKEN alone.
@@ -244,6 +247,7 @@ def export(
         dtype=dtype,
         harness=harness,
         push=push,
+        into=merge_into,
     )
     for note in made.done.notes:
         warn(note)

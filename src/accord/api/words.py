@@ -42,10 +42,10 @@ PLAIN_FLAGS = frozenset(
         "adapter against allow balance-length batch-size beta checkpoint columns data drop "
         "dry-run dtype epochs fix format held-out hold-out ignore-columns judge "
         "judge-max-tokens judge-model judge-set judge-timeout k keep kl-budget learning-rate "
-        "limit margin max-new-tokens max-per-prompt mend merge method methods min-chosen-score "
-        "model model-rows near-tie on-flag output page perplexity policy prompt prompts push "
-        "recipe reference reward rows sample sample-tokens samples scorer scorer-set search seed "
-        "seeds set share steps temperature template to top-p trials"
+        "limit margin max-new-tokens max-per-prompt mend merge merge-into method methods "
+        "min-chosen-score model model-rows near-tie on-flag output page perplexity policy prompt "
+        "prompts push recipe reference reward rows sample sample-tokens samples scorer scorer-set "
+        "search seed seeds set share steps temperature template to top-p trials"
     ).split()
 )
 # `for` is a word of Python's own, and `lr` the command line's short form

@@ -90,7 +90,9 @@ def _is_no_start_of(opened: OpenModel, other: LanguageModel) -> bool:
         return False
     record = provenance.read(opened.run.path / opened.model.saved_as)
     if record is not None and record.base_weights:
-        return record.base_weights != fingerprint.base_weights(other.network)
+        # what is named here is loaded as it was saved
+        quantised = bool(record.quantize)
+        return quantised or record.base_weights != fingerprint.base_weights(other.network)
     saved = next(checkpoint.verified_checkpoints(opened.run.checkpoints, []), None)
     if saved is None or opened.model.dtype != other.dtype:
         return False

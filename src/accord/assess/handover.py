@@ -43,6 +43,7 @@ def export_for(
     dtype: str | None,
     harness: str | None = None,
     push: str | None = None,
+    into: str | None = None,
 ) -> HandedOver:
     """Export a run, and send it to a hub where one is named.
 
@@ -52,7 +53,7 @@ def export_for(
     adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
     check(harness, output, merge=merge, adapters=adapters)
     name = None if push is None else require_pushable(run, push, merge=merge)
-    done = export_run(run, output, merge=merge, which=which, dtype=dtype)
+    done = export_run(run, output, merge=merge, which=which, dtype=dtype, into=into)
     evaluate = None if harness is None else command(harness, done.folder)
     pushed = None if name is None else push_export(run, name, done, merge=merge)
     return HandedOver(done, evaluate, pushed)

@@ -213,7 +213,13 @@ def _require_same_base(folder: RunFolder, config: Config, dtype: torch.dtype, no
 
 def _base(config: Config, dtype: str | None) -> LanguageModel:
     spec = config.model
-    return load(spec.name, dtype=dtype or spec.dtype, device=spec.device, hub="hub" in config.allow)
+    return load(
+        spec.name,
+        dtype=dtype or spec.dtype,
+        device=spec.device,
+        hub="hub" in config.allow,
+        quantize=spec.quantize,
+    )
 
 
 def _take(model: LanguageModel, folder: Path) -> None:
@@ -238,7 +244,9 @@ def _take(model: LanguageModel, folder: Path) -> None:
 
 def _adapter(folder: Path, dtype: str | None, *, hub: bool) -> LanguageModel:
     """Load an adapter on the base that it names. The base alone is its reference."""
-    model = load(base_named_by(folder, hub=hub), dtype=dtype or "auto")
+    record = provenance.read(folder)
+    quantize = record.quantize_settings if record is not None else None
+    model = load(base_named_by(folder, hub=hub), dtype=dtype or "auto", quantize=quantize)
     load_adapter(model, str(folder))
     forget_reference_adapter(model)
     return model

@@ -18,6 +18,7 @@ from accord.environment.hub.upload import Content, require_sendable, send
 from accord.environment.redaction import redact
 from accord.models import provenance
 from accord.models.base import CONFIG
+from accord.models.quantized import words
 from accord.runs.export import Exported
 from accord.runs.folder import RunFolder
 from accord.types import AccordError, UsageError
@@ -109,7 +110,7 @@ def _body(folder: RunFolder, config: Config, name: HubName, done: Exported, *, m
     if merge:  # the run's card loads an adapter
         before, use, after = text.partition("## Use\n")
         made = after.partition("## Made by\n")
-        text = before + use + _loading(name, done.folder) + "".join(made[1:])
+        text = before + use + _loading(name, done.folder) + _merged(done.folder) + "".join(made[1:])
     for path, shown in _places(folder, config, name).items():
         text = text.replace(path, shown)
     return text
@@ -123,6 +124,17 @@ def _loading(name: HubName, exported: Path) -> str:
         f"\n```python\nfrom transformers import {auto}, AutoTokenizer\n"
         f'model = {auto}.from_pretrained("{name.repo}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{name.repo}")\n```\n\n'
+    )
+
+
+def _merged(exported: Path) -> str:
+    """Say into which base an adapter of a quantised one was merged."""
+    record = provenance.read(exported)
+    if record is None or not record.merged_into:
+        return ""
+    return (
+        f"The adapter is merged into the {record.merged_into} base; it was trained on one that was"
+        f" {words(record.quantize_settings)}.\n\n"
     )
 
 

@@ -22,6 +22,7 @@ from accord.auditing.thresholds import limit
 from accord.config.schema import DEFAULT_OBJECTIVE, TrainConfig
 from accord.engine.optimizers import OPTIMIZERS
 from accord.errors import plural
+from accord.models.packing import NF4_BITS
 from accord.objectives import OBJECTIVES, BoundObjective, resolve
 
 LIMITS = (512, 1024, 2048, 4096)
@@ -437,7 +438,30 @@ def _training(
     ]
     if all_weights:
         out.insert(0, Setting("model.lora", None, Reason("as asked", "the command")))
-    return out
+    return out if all_weights else [*_quantised(machine), *out]
+
+
+def _memory_gb(machine: Machine, *, all_weights: bool, quantised: bool) -> float:
+    """Estimate the memory of training, in GB: weights, what trains with them, and 2 GB of
+    activations and libraries.
+    """
+    packed = machine.packable if quantised else 0
+    trained = OPTIMIZERS[TrainConfig().optimizer].training_bytes if all_weights else 0
+    dense = (machine.parameters - packed) * (machine.bytes_per_parameter * 1.2 + trained)
+    return (dense + packed * NF4_BITS / 8 * 1.2) / 2**30 + 2.0
+
+
+def _quantised(machine: Machine) -> list[Setting]:
+    """Quantise the base under adapters where the memory is too small for it as it is."""
+    plain, packed = (
+        _memory_gb(machine, all_weights=False, quantised=quantised) for quantised in (False, True)
+    )
+    if not packed < machine.memory_gb < plain:
+        return []
+    figure = f"{plain:.1f} GB as it is, {packed:.1f} in 4 bits, {machine.memory_gb:.1f} GB there"
+    return [
+        Setting("model.quantize", "nf4", Reason(figure, "Dettmers et al. 2023, arXiv:2305.14314"))
+    ]
 
 
 def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
@@ -455,11 +479,10 @@ def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
     # forward 1, backward 2, reference forward 1
     passes = 4 if OBJECTIVES[advice.method].reference else 3
     seconds = passes * tokens / machine.forward_tokens_per_second
-    trained = any(setting.path == "model.lora" for setting in advice.settings)
-    each = machine.bytes_per_parameter * 1.2 + (
-        OPTIMIZERS[TrainConfig().optimizer].training_bytes if trained else 0
+    paths = {setting.path for setting in advice.settings}
+    memory = _memory_gb(
+        machine, all_weights="model.lora" in paths, quantised="model.quantize" in paths
     )
-    memory = machine.parameters * each / 2**30 + 2.0  # GB of activations and libraries
     return {
         "tokens_per_row": round(per_row),
         "tokens": round(tokens),

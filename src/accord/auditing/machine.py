@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from accord.models.language import LanguageModel
+from accord.models.quantized import count_weights, packable_weights
 
 PROBE = 512  # tokens
 REPEATS = 3
@@ -25,6 +26,7 @@ class Machine:
     bytes_per_parameter: int
     forward_tokens_per_second: float
     probe_tokens: int = PROBE
+    packable: int = 0  # parameters that model.quantize would store in fewer bits
 
     @property
     def micro_tokens(self) -> int:
@@ -60,8 +62,9 @@ def measure(model: LanguageModel) -> Machine:
     return Machine(
         str(model.device),
         memory / 2**30,
-        sum(p.numel() for p in parameters),
+        count_weights(model.network),
         model.network.config.get_text_config().hidden_size,
         parameters[0].element_size(),
         PROBE / best,
+        packable=packable_weights(model.network),
     )

@@ -259,6 +259,13 @@ def export(
             " float32 where that would change more than 5 % of what the adapter does."
         ),
     ] = None,
+    merge_into: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a quantised base: dequantised (as it was trained on, the default), or"
+            " original (as it was saved)."
+        ),
+    ] = None,
     harness: Annotated[
         str | None,
         typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai."),
@@ -280,7 +287,14 @@ def export(
         from accord.assess.handover import export_for
 
         made = export_for(
-            run, output, merge=merge, which=checkpoint, dtype=dtype, harness=harness, push=push
+            run,
+            output,
+            merge=merge,
+            which=checkpoint,
+            dtype=dtype,
+            harness=harness,
+            push=push,
+            into=merge_into,
         )
         done = made.done
         for note in done.notes:

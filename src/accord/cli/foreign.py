@@ -19,7 +19,11 @@ from accord.errors import UsageError
 if TYPE_CHECKING:
     from accord.migrate.reading import Line, Reading
 
-ADAPTERS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")  # of TRL and Axolotl
+# of TRL and Axolotl
+ADAPTERS = (
+    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"),
+    *("load_in_4bit", "load_in_8bit"),
+)
 
 
 def translate(

@@ -40,6 +40,8 @@ SHORT = {
 }
 
 
+# sections that can be one word: the key that it is the value of
+ONE_WORD = {"objective": "name", "quantize": "kind"}
 OPTION = re.compile(r"--[a-z-]+")
 # names of SHORT that are no flags of `accord train`
 PYTHON_ONLY = frozenset({"lora", "dtype", "max_tokens", "template", "reference"})
@@ -177,8 +179,8 @@ def _put(raw: dict, path: list[str], value: Any) -> None:
     node = raw
     for part in path[:-1]:
         child = node.get(part)
-        if isinstance(child, str) and part == "objective":
-            child = {"name": child}
+        if isinstance(child, str) and part in ONE_WORD:
+            child = {ONE_WORD[part]: child}
         elif child is True and part == "lora":
             child = {}
         elif isinstance(child, int) and child is not False and part == "lora":

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from accord.config.data_section import DataConfig
 from accord.config.explain import explain, nearest_words
 from accord.config.optimizers import OptimizerName, fill_options, missing_rate, unread_option
+from accord.config.quantize_section import QuantizeConfig
 from accord.config.section import Section, finite
 from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
@@ -70,6 +71,9 @@ class ModelConfig(Section):
     """A LoRA adapter to continue from. Its frozen copy becomes the reference, not the base."""
     lora: LoraConfig | None = LoraConfig()
     """Adapters, or their rank alone; null (or false) trains all weights."""
+    quantize: QuantizeConfig | None = None
+    """Frozen weights under adapters in fewer bits (QLoRA): nf4, int8, or their settings; null
+    leaves them as they are. Embeddings, norms and head stay."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Dtype of the network's computation. auto: bfloat16 where the machine has it. Weights that
     train have float32 masters."""
@@ -85,6 +89,24 @@ class ModelConfig(Section):
         if isinstance(value, bool):
             return LoraConfig() if value else None
         return {"rank": value} if isinstance(value, int) else value
+
+    @field_validator("quantize", mode="before")
+    @classmethod
+    def _kind(cls, value):
+        if value is False:
+            return None
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _quantised_under_adapters(self):
+        if self.quantize is not None and self.lora is None:
+            raise ValueError(
+                f"model.quantize = {self.quantize.kind}: quantised weights do not train, and"
+                " model.lora = null trains all weights. Train adapters on them (leave out"
+                " --all-weights or model.lora), or train the weights as they are: --set"
+                " model.quantize=null"
+            )
+        return self
 
 
 class MovingConfig(Section):
@@ -313,6 +335,15 @@ class Config(Section):
                     f" prompts. Write the prompts into one file: cat"
                     f" {' '.join(each.path for each in files)} > prompts.jsonl"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_whole(self):
+        if self.model.quantize is not None and self.train.parallel == "sharded":
+            raise ValueError(
+                "train.parallel = sharded cuts weights into parts, and quantised ones stay whole in"
+                " each process: --set train.parallel=replicated, or --set model.quantize=null"
+            )
         return self
 
     @model_validator(mode="after")

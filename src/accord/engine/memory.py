@@ -2,7 +2,7 @@
 much.
 
     peak ≈ resident bytes now + OVERHEAD · kept bytes per token · tokens of the largest micro-batch
-    + head + optimizer
+    + head + optimizer + the largest layer of a quantised base, unpacked
 
 "Kept" is measured on a row of the run: the bytes that autograd holds between forward and backward.
 A CPU gives no second chance (the kernel kills the process), so the plan is made before the first
@@ -32,6 +32,7 @@ from accord.forward.head import rows_at_once
 from accord.forward.layout import pack, tokens_at_most
 from accord.forward.shares import shares
 from accord.models.parts import local
+from accord.models.quantized import largest_dequantized
 from accord.models.recompute import recompute_activations
 from accord.types import Finding, Tree
 
@@ -53,7 +54,7 @@ class Estimate:
     resident: int  # before the first update
     kept_per_token: float
     tokens: int  # unique tokens of the largest micro-batch
-    fixed: int  # head, gradients and moments
+    fixed: int  # head, gradients and moments; the largest quantised layer's weights, unpacked
     device: str
 
     @property
@@ -90,7 +91,7 @@ def estimate(
         resident(model.device),
         kept_bytes(forward, [probe]) / pack([probe]).tokens,
         max(pack(group).tokens for group in largest),
-        head + trained,
+        head + trained + largest_dequantized(model.network),
         model.device.type,
     )
 
@@ -163,9 +164,10 @@ def _refused(needed: Estimate, room: float, longest: int) -> Finding:
         f" {needed.resident / 1e9:.1f} GB in use, and {room / 1e9:.1f} GB are free for it"
     )
     remedy = (
-        "lower data.max_tokens, train adapters instead of all weights, allow --set"
-        " train.recompute=auto, keep less beside each weight (--set train.optimizer=adafactor; on a"
-        " GPU paged_adamw keeps it elsewhere), or free memory"
+        "lower data.max_tokens, train adapters instead of all weights (on a quantised base: --set"
+        " model.quantize=nf4), allow --set train.recompute=auto, keep less beside each weight"
+        " (--set train.optimizer=adafactor; on a GPU paged_adamw keeps it elsewhere), or free"
+        " memory"
     )
     return Finding("memory", "refused", says, vars(needed), remedy)
 

@@ -50,6 +50,10 @@ DROPPED = {
     ),
 }
 
+# Loggers that say nothing below an error. Where bitsandbytes is installed, PEFT imports it, and it
+# warns that machine code which it looks for on a hub is not there; nobody here uses that.
+QUIET = ("bitsandbytes.backends.cpu.ops",)
+
 # Packages whose loggers are kept off the terminal: those that accord calls, and those they call.
 LIBRARIES = frozenset(
     "accelerate bitsandbytes datasets filelock fsspec gguf httpx huggingface_hub numpy peft"
@@ -82,6 +86,8 @@ def apply_env_defaults() -> None:
     """
     for pattern in DROPPED:
         warnings.filterwarnings("ignore", message=pattern)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault(OFFLINE, os.environ.get("TRANSFORMERS_OFFLINE") or BY_DEFAULT)

@@ -165,9 +165,7 @@ def _adapters(reading: Reading) -> None:
         return reading.put("model.lora", None, "adapter", "all weights are trained")
     if how not in ("lora", "qlora"):
         raise no_such_loss("Axolotl", f"adapter: {how}")
-    if how == "qlora" and not memory_keys.QUANTIZES:
-        reading.say("no equivalent", "adapter", f"qlora: {common.NO_4BIT}")
-    elif how == "qlora" and reading.settings.get("load_in_4bit") is None:
+    if how == "qlora" and reading.settings.get("load_in_4bit") is None:
         reading.settings["load_in_4bit"] = True  # Axolotl asks for both; qlora means it
     if linear and targets:
         reading.say(

@@ -94,16 +94,10 @@ TRAINER: dict[str, Rule] = {
     "eval_on_start": NotNeeded("held-out rows are evaluated before the first update, always"),
 }
 
-NO_4BIT = "no quantised base (QLoRA): with LoRA in bfloat16 the base takes 2 bytes a weight"
-
 # Initialisations and scalings of adapters that accord does not have.
 ADAPTERS: dict[str, Rule] = {
     "use_rslora": Without("the update is scaled by alpha / rank: alpha × √rank gives the same"),
     "lora_modules_to_save": Without("embeddings and head stay as they are"),
-    "load_in_8bit": Without(
-        "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
-    ),
-    "load_in_4bit": Without(NO_4BIT),
     "bnb_4bit_quant_type": NotNeeded("of a quantised base"),
     "bnb_4bit_use_double_quant": NotNeeded("of a quantised base"),
     "use_bnb_nested_quant": NotNeeded("of a quantised base"),

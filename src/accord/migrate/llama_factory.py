@@ -43,9 +43,7 @@ RULES = {
     "flash_attn": common.MACHINE,
     "pure_bf16": NotNeeded("whatever trains has float32 masters"),
     "upcast_layernorm": common.MACHINE,
-    "quantization_bit": Without(
-        "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
-    ),
+    "quantization_bit": Without("nf4 has 4 bits a weight, int8 has 8, by bitsandbytes"),
     METHOD: common.MACHINE,
     "quantization_type": NotNeeded("of a quantised base"),
     "double_quantization": NotNeeded("of a quantised base"),
@@ -175,7 +173,7 @@ def _adapters(reading: Reading) -> None:
 def _quantised(reading: Reading) -> None:
     """Map a quantised base: 4 bits or 8, by bitsandbytes unless another method is named."""
     bits, method = reading.settings.get("quantization_bit"), reading.settings.get(METHOD)
-    if memory_keys.QUANTIZES and bits in (4, 8) and method in (None, "bitsandbytes", "bnb"):
+    if bits in (4, 8) and method in (None, "bitsandbytes", "bnb"):
         kind, double = reading.take("quantization_type"), reading.take("double_quantization")
         memory_keys.quantized(reading, "quantization_bit", bits, kind or "nf4", double)
 

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from accord.config.optimizers import OPTIMIZER_OPTIONS
-from accord.config.schema import ModelConfig
 from accord.migrate.reading import Reading, number
-
-# For the merger: model.quantize is there once quantised bases are. Then this line, and what reads
-# it, can go.
-QUANTIZES = "quantize" in ModelConfig.model_fields
 
 # names of transformers' Trainer, which the other tools pass on -> ours
 OPTIMIZERS = {
@@ -98,6 +93,10 @@ def quantized(reading: Reading, key: str, bits: int, kind: Any = "nf4", double: 
       double: whether scales are quantised too.
     """
     reading.take(key)
+    if reading.recipe.get("model", {}).get("lora", True) is None:
+        return reading.say(
+            "to do", key, "quantised weights do not train: train adapters, or leave it out"
+        )
     if bits == 8:
         return reading.put(
             "model.quantize",
@@ -119,10 +118,13 @@ def of_bitsandbytes(reading: Reading, double: str, nested: bool | None) -> None:
     """
     take: Callable[..., Any] = reading.take
     four, eight = (reading.settings.get(key) is True for key in ("load_in_4bit", "load_in_8bit"))
-    if not QUANTIZES or not (four or eight):
+    if not (four or eight):
         return
     kind, scales = take("bnb_4bit_quant_type", "nf4"), take(double, nested)
     if four:
         quantized(reading, "load_in_4bit", 4, kind, scales)
     else:
         quantized(reading, "load_in_8bit", 8)
+    for key in ("bnb_4bit_quant_type", double):
+        if key in reading.given:
+            reading.say("mapped" if four else "not needed", key, "a part of model.quantize")

@@ -18,6 +18,7 @@ from accord.models import fingerprint, provenance
 from accord.models.embedded import EMBEDDED_NAME
 from accord.models.language import LanguageModel
 from accord.models.positions import positions_matter
+from accord.models.quantized import assignment, words
 from accord.types import Refused, UsageError
 
 CONFIG = "adapter_config.json"
@@ -35,6 +36,15 @@ def base_of(model: LanguageModel) -> str:
     name with its commit.
     """
     return model.source if is_hub(model.source) else place(model.folder)
+
+
+def base_weights(model: LanguageModel) -> str:
+    """Return the digest of the base's weights (`fingerprint.base_weights`): of a quantised one, of
+    the weights that it was made from.
+    """
+    if model.quantization is not None:
+        return model.quantization.dense
+    return fingerprint.base_weights(model.network)
 
 
 def base_named_by(adapter: str | Path, *, hub: bool = False) -> str:
@@ -94,18 +104,38 @@ def require_same_base(model: LanguageModel, adapter: str | Path) -> None:
     causes = _config_differences(record.base_config, fingerprint.numbers(model.network))
     if not positions_matter(model):
         causes = [cause for cause in causes if not cause.startswith("max_position_embeddings ")]
-    weights = fingerprint.base_weights(model.network)
+    weights = base_weights(model)
     if weights != record.base_weights:
         causes.insert(
             0,
             "its weights differ from those that the adapter was trained on"
             f" ({record.base_weights[:16]} then, {weights[:16]} now)",
         )
+    _require_same_quantisation(model, adapter, record)
     if causes:
         listed = "\n".join(f"  {cause}" for cause in causes[:8])
         raise Refused(
             f"{adapter} was trained on {record.base or 'another model'}, and the base here,"
             f" {model.source}, is not that model as it was:\n{listed}\n{_remedy(model, record)}"
+        )
+
+
+def _require_same_quantisation(
+    model: LanguageModel, adapter: str | Path, record: provenance.Provenance
+) -> None:
+    """
+    Raises:
+      Refused: the base was quantised in another way when the adapter was trained, or not at all.
+    """
+    quantization = model.quantization
+    now = quantization.settings if quantization is not None else None
+    then = record.quantize_settings
+    if now != then:
+        raise Refused(
+            f"{adapter} was trained on a base that was {words(then)}, and the base here is"
+            f" {words(now)}: other weights.\nLoad it as it was: --set {assignment(then)}. To go on"
+            " with another one, merge the adapter first (accord export RUN --merge), and name the"
+            " merged model."
         )
 
 

@@ -21,10 +21,11 @@ from accord.data.tokenizer_digest import tokenizer_digest
 from accord.environment.hub.names import MODEL, is_hub, parse
 from accord.errors import first_line
 from accord.models import fingerprint, provenance
-from accord.models.base import CONFIG, NAMES_BASE, base_of
+from accord.models.base import CONFIG, NAMES_BASE, base_of, base_weights
 from accord.models.embedded import without_progress_bars
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.models.provenance import Provenance
+from accord.models.quantized import quantize
 from accord.types import CheckpointError
 
 # Root mean square difference of the logits, relative to their spread, that reading back may make:
@@ -69,6 +70,8 @@ def adapter_state(model: LanguageModel, masters: Mapping[str, Tensor]) -> dict[s
 
 def record_of(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
     """Add to a record what the model itself shows: its base, tokenizer and dtype."""
+    if model.quantization is not None:
+        made = replace(made, quantize=model.quantization.settings.model_dump(mode="json"))
     return replace(
         made if made.base_weights else with_base(model, made),
         base=base_of(model),
@@ -84,8 +87,8 @@ def with_base(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
     """
     if model.peft is None:
         return made
-    weights, config = fingerprint.base_weights(model.network), fingerprint.numbers(model.network)
-    return replace(made, base_weights=weights, base_config=config)
+    config = fingerprint.numbers(model.network)
+    return replace(made, base_weights=base_weights(model), base_config=config)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -125,28 +128,32 @@ def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]
 
 def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
     """Load the saved network by the public interfaces of transformers and PEFT, on the base of
-    `like`.
+    `like`; a quantised one is quantised again.
     """
+    if not (folder / CONFIG).exists():
+        return _load(folder, like, dtype).eval().to(like.device)
+    base = load_dense(like, dtype)
+    if like.quantization is not None:
+        quantize(base, like.quantization.settings, like.source)
+    with without_progress_bars():
+        # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16 base,
+        # with other rounding.
+        saved = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
+    return saved.eval().to(like.device)
+
+
+def load_dense(like: LanguageModel, dtype: torch.dtype):
+    """Load the network that `like` was made from as it was saved, onto the CPU."""
+    return _load(like.folder, like, dtype)
+
+
+def _load(folder: Path, like: LanguageModel, dtype: torch.dtype):
     import transformers
 
-    auto = getattr(transformers, like.auto)
     with without_progress_bars():
-        options = {
-            "dtype": dtype,
-            "use_safetensors": True,
-            "trust_remote_code": False,
-            **like.load_options,
-        }
-        if (folder / CONFIG).exists():
-            base = auto.from_pretrained(like.folder, **options)
-            # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16
-            # base, with other rounding.
-            return (
-                PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
-                .eval()
-                .to(like.device)
-            )
-        return auto.from_pretrained(folder, **options).eval().to(like.device)
+        return getattr(transformers, like.auto).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **like.load_options
+        )
 
 
 @torch.no_grad()

@@ -229,8 +229,9 @@ def _method(settings: dict[str, Any]) -> str:
 def _quantised_says(how: str) -> str:
     return (
         f"a quantised model ({how}). Quantised weights do not train, and what is merged into them"
-        " cannot be saved.\nName the full-precision model that it was made from; or write one"
-        " from it: load it with transformers' AutoModelForCausalLM, call .dequantize() and"
+        " cannot be saved.\nName the full-precision model that it was made from (accord quantises"
+        " one itself, under adapters: --set model.quantize=nf4); or write one from it: load it"
+        " with transformers' AutoModelForCausalLM, call .dequantize() and"
         " save_pretrained(NEW_FOLDER), and copy the tokenizer beside it."
     )
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from accord.errors import plural
 from accord.models.language import LanguageModel
 from accord.models.parts import gathered
+from accord.models.quantized import named_weights
 from accord.types import Finding
 
 LAYER = re.compile(r"\.(\d+)\.")
@@ -39,18 +40,14 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
     """Report matrices of one value, and those that look drawn, where the like of them in other
     layers do not.
     """
-    matrices = {
-        name: p
-        for name, p in model.network.named_parameters()
+    judged: dict[str, _Judged] = {}
+    for name, p in named_weights(model.network):  # quantised ones are made one at a time
         # an adapter's second matrix begins with zeros
-        if p.dim() > 1 and p.numel() >= SMALLEST and "lora_" not in name
-    }
-    judged = {
-        name: _judge(gathered(p), numbered=bool(LAYER.search(name))) for name, p in matrices.items()
-    }
-    constant = _odd_ones({name: found.constant for name, found in judged.items()})
+        if p.dim() > 1 and p.numel() >= SMALLEST and "lora_" not in name:
+            judged[name] = _judge(gathered(p), numbered=bool(LAYER.search(name)))
+    constant = _odd_ones({name: found.constant is not None for name, found in judged.items()})
     if constant:
-        value = gathered(matrices[constant[0]]).detach().reshape(-1)[0].item() + 0.0  # no -0
+        value = judged[constant[0]].constant
         content = "nothing but zeros" if value == 0 else f"the value {value:g} and no other"
         says = (
             f"{plural(len(constant), 'matrix', 'matrices')} of {model.source}"
@@ -69,7 +66,7 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
         )
         return [_finding(says, drawn, permitted)]
     told = len(known)
-    says = f"none of {len(matrices):,} matrices is constant" + (
+    says = f"none of {len(judged):,} matrices is constant" + (
         f", none of {told:,} looks as an initialisation draws it"
         if told
         else f"; all have under {FEWEST} rows or columns, too few to see whether they were drawn"
@@ -100,19 +97,20 @@ def _odd_ones(found: dict[str, bool]) -> list[str]:
 
 
 class _Judged(NamedTuple):
-    constant: bool
+    constant: float | None  # the value of all entries
     drawn: bool | None  # None: too small to tell, constant, or of no layer
 
 
 def _judge(p: Tensor, *, numbered: bool) -> _Judged:
-    constant = _constant(p)  # and then it has no spread to judge by
-    return _Judged(constant, _looks_drawn(p) if numbered and not constant else None)
+    constant = _only_value(p)  # and then it has no spread to judge by
+    return _Judged(constant, _looks_drawn(p) if numbered and constant is None else None)
 
 
-def _constant(p: Tensor) -> bool:
-    """Tell whether all entries are equal; the first few settle it for nearly all matrices."""
+def _only_value(p: Tensor) -> float | None:
+    """Return the value of all entries, or None; the first few settle it for nearly all matrices."""
     flat = p.detach().reshape(-1)
-    return bool((flat[:SMALLEST] == flat[0]).all()) and bool((flat == flat[0]).all())
+    same = bool((flat[:SMALLEST] == flat[0]).all()) and bool((flat == flat[0]).all())
+    return flat[0].item() + 0.0 if same else None  # no -0
 
 
 def _looks_drawn(p: Tensor) -> bool | None:

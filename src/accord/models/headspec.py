@@ -49,6 +49,13 @@ class HeadSpec:
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
 
+def trunk_of(network) -> torch.nn.Module:
+    """Return what a transformers model computes without its head: token ids to hidden states."""
+    trunk = network.base_model
+    # Llama 4 and Mllama name a prefix that their text models do not have
+    return getattr(network, "model", trunk) if trunk is network else trunk
+
+
 # names of the configuration's factors, by which logits are divided or multiplied
 DIVIDES = ("logits_scaling", "logits_mup_width_multiplier")  # Granite, Inkling
 MULTIPLIES = ("logit_scale", "lm_head_multiplier")  # Cohere, Falcon-H1

@@ -15,7 +15,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord import compat
-from accord.models.headspec import HeadSpec, head_spec
+from accord.models.headspec import HeadSpec, head_spec, trunk_of
+from accord.models.quantized import Quantization
 
 # the names of the value head's parameters begin so; it is no part of the network, and is not saved
 # with it
@@ -57,6 +58,8 @@ class LanguageModel:
     outside: list[str] = field(default_factory=list)
     # what a user should know of the files that it was read from, in words
     notes: tuple[str, ...] = ()
+    # how linear layers were quantised; None: they are as they were saved
+    quantization: Quantization | None = None
     all_linear: bool = False  # fresh adapters were put on every linear module that takes one
     sharded: bool = False  # its weights lie in parts over the ranks: every pass is a joint one
 
@@ -71,9 +74,7 @@ class LanguageModel:
     @property
     def trunk(self) -> torch.nn.Module:
         """Return the trunk: token ids to final hidden states, without the head."""
-        trunk = self.network.base_model
-        # Llama 4 and Mllama name a prefix that their text models do not have
-        return getattr(self.network, "model", trunk) if trunk is self.network else trunk
+        return trunk_of(self.network)
 
     @property
     def head(self) -> HeadSpec:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,9 @@ def _same_numbers(module: Module, lean: type) -> bool:
     """
     if len(inspect.signature(type(module).forward).parameters) != 2:
         return False
-    weight = next(module.parameters())
+    # the weight of a quantised layer is no parameter
+    weights = (m.weight for m in module.modules() if isinstance(m, torch.nn.Linear))
+    weight = next(chain(weights, module.parameters()))
     sizes = torch.tensor(SIZES, dtype=weight.dtype, device=weight.device)[:, None]
     x = torch.randn(len(SIZES), weight.shape[-1], dtype=weight.dtype, device=weight.device) * sizes
     return torch.equal(module(x), vars(lean)["forward"](module, x))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from accord import compat
 from accord.models.language import LanguageModel
+from accord.models.quantized import count_weights
 from accord.types import Finding, Tree
 
 # Plain English that a language model of any size and age has seen the like of.
@@ -133,8 +134,10 @@ def _evidence(text: Known | None, rows: Known | None) -> dict:
 
 def _size(model: LanguageModel) -> int:
     """Count the parameters beside the embeddings."""
-    tables = {model.network.get_input_embeddings().weight, model.head.weight}
-    return sum(p.numel() for p in model.network.parameters() if not any(p is t for t in tables))
+    embedding = model.network.get_input_embeddings().weight
+    assert isinstance(embedding, Tensor)
+    tables = {embedding, model.head.weight}
+    return count_weights(model.network) - sum(table.numel() for table in tables)
 
 
 def _paragraph(model: LanguageModel) -> Known | None:

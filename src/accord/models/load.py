@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from accord.compat import cpu_has_bfloat16
+from accord.config.quantize_section import QuantizeConfig
 from accord.environment.hub.names import PREFIX, may_be_repo
 from accord.environment.nearest import did_you_mean, nearest
 from accord.errors import first_line
@@ -22,13 +23,20 @@ from accord.models.folder_kinds import require_known_kind, require_language_mode
 from accord.models.hub import local_folder, pinned_model
 from accord.models.language import LanguageModel
 from accord.models.lean_layers import make_lean
+from accord.models.packing import require_possible
+from accord.models.quantized import quantize as quantize_layers
 from accord.models.stored_keys import dtype_notes, key_notes
 from accord.models.weight_files import Stored
 from accord.types import UsageError
 
 
 def load(
-    name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = False
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    hub: bool = False,
+    quantize: QuantizeConfig | None = None,
 ) -> LanguageModel:
     """Load a causal language model in evaluation mode; nothing trainable is chosen yet.
 
@@ -38,18 +46,29 @@ def load(
       dtype: "float32", "bfloat16", or "auto": bfloat16 where the machine computes in it, else
         float32.
       device: "cpu", "cuda", … or "auto": the first GPU if there is one.
+      quantize: how the frozen weights of linear layers are stored; None: as they are.
 
     Raises:
       UsageError: no such folder, no tokenizer, no safetensors weights, an architecture that
-        generates no text.
+        generates no text, or one that cannot be quantised here.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target = pick_device(device)
+    if quantize is not None:
+        require_possible(quantize.kind, target)
     parts = load_parts(name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub)
+    quantization = quantize_layers(parts.network, quantize, name) if quantize else None
     network = parts.network.to(target)
     make_lean(network)
-    return LanguageModel(network, parts.tokenizer, parts.name, parts.folder, notes=parts.notes)
+    return LanguageModel(
+        network,
+        parts.tokenizer,
+        parts.name,
+        parts.folder,
+        notes=parts.notes,
+        quantization=quantization,
+    )
 
 
 def require_model(name: str, hub: bool = False) -> None:

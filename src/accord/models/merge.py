@@ -18,13 +18,17 @@ from peft import PeftModel
 
 from accord.compat import adapter_layers
 from accord.errors import first_line
-from accord.models import provenance
+from accord.models import fingerprint, provenance
 from accord.models.embedded import without_progress_bars
-from accord.models.export import UNKNOWN, load_saved, logits, name_of, record_of, rms
+from accord.models.export import UNKNOWN, load_dense, load_saved, logits, name_of, record_of, rms
 from accord.models.language import TRAINED, LanguageModel
 from accord.models.provenance import Provenance
+from accord.models.quantized import dequantize, quantized_layers, words
 from accord.types import CheckpointError
 
+# The bases of a merge, where the adapter was trained on a quantised one: that one, dense again, or
+# the model as it was saved.
+INTO = DEQUANTISED, ORIGINAL = ("dequantised", "original")
 # Root mean square difference of the logits, relative to their spread, between the sum in float32
 # and base and adapter side by side. Measured over the families of the tests: at most 2e-6.
 EXACT = 1e-4
@@ -50,24 +54,26 @@ def merge(
     probe: Sequence[Sequence[int]],
     dtype: torch.dtype | None = None,
     made: Provenance = UNKNOWN,
+    into: str | None = None,
 ) -> Merged:
     """Write the base with its adapters merged into it, as one model.
 
     Args:
       dtype: None takes the network's own, or float32 where rounding to it would change more than
         `ROUNDING` of what the adapter does.
+      into: of a quantised base, one of `INTO`; None takes the first.
 
     Raises:
       CheckpointError: the adapter has no exact sum with this base; or rounding to the dtype that
         was asked for undoes more than half of it.
     """
     assert model.peft is not None, "without adapters there is nothing to merge"
-    peft = copy.deepcopy(model.peft).float()
+    peft, notes = _with_dense_base(model, probe, into)
     _require_places(peft, model.source)
     trained = logits(peft, probe)
     with peft.disable_adapter():
         effect = rms(trained - logits(peft, probe))
-    notes = [_UNTIED] if _untie(peft) else []
+    notes += [_UNTIED] if _untie(peft) else []
     merged = _sum(peft, folder, probe, trained)
     chosen = dtype or model.dtype
     if dtype is None and chosen != torch.float32:
@@ -80,7 +86,8 @@ def merge(
         folder.mkdir(parents=True, exist_ok=True)
         merged.to(chosen).save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
-    record = replace(record_of(model, made), merged=True, dtype=name_of(chosen))
+    base = "" if model.quantization is None else into or INTO[0]
+    record = replace(record_of(model, made), merged=True, dtype=name_of(chosen), merged_into=base)
     provenance.write(folder, record)
     apart = _read_back(model, folder, probe, trained)
     lost = _share(apart, effect)
@@ -91,6 +98,42 @@ def merge(
             " --dtype float32 keeps it"
         )
     return Merged(chosen, lost, tuple(notes))
+
+
+def _with_dense_base(
+    model: LanguageModel, probe: Sequence[Sequence[int]], into: str | None
+) -> tuple[PeftModel, list[str]]:
+    """Copy base and adapters in float32, the base dense; say into which base they are merged, if
+    there are two.
+    """
+    peft = copy.deepcopy(model.peft)
+    assert peft is not None, "without adapters there is nothing to merge"
+    if model.quantization is None:
+        return peft.float(), []
+    network: Any = peft.get_base_model()
+    how = words(model.quantization.settings)
+    dequantize(network)
+    peft = peft.float()
+    if into != ORIGINAL:
+        return peft, [
+            f"merged into the dequantised base, which the adapter was trained on ({how}): its"
+            " weights are dense again, and those of no other model. --merge-into original takes"
+            f" {model.source} as it was saved"
+        ]
+    trained = logits(peft, probe)
+    with peft.disable_adapter():
+        effect = rms(trained - logits(peft, probe))
+    dense = load_dense(model, torch.float32).state_dict()
+    for path, _ in quantized_layers(model.network):
+        layer = network.get_submodule(path)
+        own = dense[fingerprint.name_in_base(f"{path}.weight")]
+        layer.weight.data = own.to(model.dtype).to(layer.weight)
+    apart = _share(rms(logits(peft, probe) - trained), effect)
+    return peft, [
+        f"merged into the original base, while the adapter was trained on it {how}: the logits"
+        f" differ from the trained model's by {apart:.0%} of what the adapter does. --merge-into"
+        " dequantised gives the trained model"
+    ]
 
 
 _UNTIED = (

@@ -14,6 +14,7 @@ from accord.models.fresh_weights import weight_findings
 from accord.models.language import LanguageModel
 from accord.models.likelihood import PARAGRAPH, language_finding
 from accord.models.parts import all_finite, gathered
+from accord.models.quantized import named_weights
 from accord.types import Finding, Tree
 
 LAYERS = "model.layers"  # of the findings of `weight_findings`
@@ -57,7 +58,7 @@ def findings_of_weights(
     """
     if trees is None:
         trees = halved([tuple(model.tokenizer(PARAGRAPH)["input_ids"])])
-    found = [Finding("model.files", "note", note) for note in model.notes]
+    found = _told(model)
     ids = _ids(trees) if used is None else used
     found += [_finite(model), _vocabulary(model, ids), _special(model)]
     if any(finding.refused for finding in found):
@@ -79,10 +80,19 @@ def reward_findings(model: LanguageModel) -> list[Finding]:
     return [_finite(model), *weight_findings(model)]
 
 
+def _told(model: LanguageModel) -> list[Finding]:
+    """Report what a user should know of the files, and of how they were loaded."""
+    found = [Finding("model.files", "note", note) for note in model.notes]
+    if (quantization := model.quantization) is not None:
+        evidence = {key: value for key, value in vars(quantization).items() if key != "settings"}
+        evidence |= quantization.settings.model_dump(mode="json")
+        found.append(Finding("model.quantize", "note", quantization.says, evidence))
+    return found
+
+
 def _finite(model: LanguageModel) -> Finding:
-    parameters: dict[str, torch.Tensor] = dict(model.network.named_parameters())
-    finite = all_finite(parameters)
-    bad = [name for name, sound in zip(parameters, finite, strict=True) if not sound]
+    finite = all_finite(named_weights(model.network))
+    bad = [name for name, sound in finite.items() if not sound]
     if not bad:
         return Finding("model.weights", "ok", "all weights are finite")
     says = f"{len(bad)} tensors of {model.source} hold NaN or infinite weights, such as {bad[0]}"

@@ -12,7 +12,7 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -152,11 +152,14 @@ def part(full: Tensor, like: Tensor) -> Tensor:
     ).to_local()
 
 
-def all_finite(tensors: dict[str, Tensor]) -> list[bool]:
-    """Tell of each tensor whether all its entries are finite, on every rank's part of it."""
-    found = torch.tensor([bool(torch.isfinite(local(t)).all()) for t in tensors.values()])
-    if any(isinstance(tensor, DTensor) for tensor in tensors.values()):
-        flags = found.long()
-        dist.all_reduce(flags, op=dist.ReduceOp.MIN)
-        found = flags.bool()
-    return found.tolist()
+def all_finite(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, bool]:
+    """Tell of each named tensor whether all its entries are finite, on every rank's part of it."""
+    found, sharded = {}, False
+    for name, tensor in tensors:  # one at a time: quantised ones are made when they are looked at
+        found[name] = bool(torch.isfinite(local(tensor)).all())
+        sharded = sharded or isinstance(tensor, DTensor)
+    if not sharded:
+        return found
+    flags = torch.tensor(list(found.values())).long()
+    dist.all_reduce(flags, op=dist.ReduceOp.MIN)
+    return dict(zip(found, flags.bool().tolist(), strict=True))

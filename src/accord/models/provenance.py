@@ -14,6 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from accord.config.quantize_section import QuantizeConfig
 from accord.environment.digests import file_digest, text_digest
 from accord.types import Refused, UsageError
 
@@ -34,14 +35,23 @@ class Provenance:
     template: str = ""  # the name of the template, as `data.template` takes it
     method: str = ""  # the objective
     dtype: str = ""  # the frozen weights were computed in it
+    # how the base was quantised while it was trained on, as model.quantize; empty: it was not
+    quantize: dict[str, object] = field(default_factory=dict)
     train_data: str = ""  # digest of the file's bytes
     train_tokens: str = ""  # digest of all token ids that were trained on
     held_out_data: str = ""
     held_out_tokens: str = ""
     merged: bool = False  # the adapter is inside the weights already
+    # of an adapter of a quantised base: "dequantised" (what was trained) or "original"
+    merged_into: str = ""
     run: str = ""  # the run's folder when it was written
     files: dict[str, str] = field(default_factory=dict)  # weights and settings -> their digest
     accord: str = ""  # the version that wrote it
+
+    @property
+    def quantize_settings(self) -> QuantizeConfig | None:
+        """Return how the base was quantised while it was trained on; None: it was not."""
+        return QuantizeConfig.model_validate(self.quantize) if self.quantize else None
 
 
 def write(folder: Path, record: Provenance) -> None:

@@ -95,7 +95,9 @@ def with_score_head(model: LanguageModel, seed: int) -> RewardModel:
             f"{model.source}: the classifier of {config.model_type} has more than a trunk and a"
             " linear head."
         )
-    return RewardModel(network, model.tokenizer, model.source, model.folder)
+    return RewardModel(
+        network, model.tokenizer, model.source, model.folder, quantization=model.quantization
+    )
 
 
 def _drawn(head: nn.Linear, model: LanguageModel, seed: int) -> nn.Linear:

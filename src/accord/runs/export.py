@@ -51,7 +51,13 @@ class Exported:
 
 
 def export_run(
-    run: str, output: str | None, *, merge: bool, which: str, dtype: str | None
+    run: str,
+    output: str | None,
+    *,
+    merge: bool,
+    which: str,
+    dtype: str | None,
+    into: str | None = None,
 ) -> Exported:
     """Write the model of the newest or best checkpoint. The folder is there when it has been read
     back and found right; a refused or interrupted export leaves nothing.
@@ -62,6 +68,7 @@ def export_run(
     """
     folder = RunFolder.open(run)
     target = _require_possible(folder, output, merge=merge, which=which, dtype=dtype)
+    _require_two_bases(folder, into, merge=merge)
     model, masters, saved = load_checkpointed(folder, which, device="cpu")
     unfinished = _unfinished(folder, saved) if which == "latest" else ()
     made = made_by(folder.config(), saved.state["identity"], folder.path)
@@ -72,7 +79,7 @@ def export_run(
     with _put_there_when_done(target) as staging:
         if merge:
             wanted = pick_dtype(dtype, model.device) if dtype else None
-            done = merging.merge(model, staging, probe, wanted, made)
+            done = merging.merge(model, staging, probe, wanted, made, into)
             return Exported(
                 target,
                 f"merged in {export.name_of(done.dtype)}; rounding changed {done.lost:.2%} of what"
@@ -121,6 +128,24 @@ def _require_possible(
     if dtype is not None and not merge:
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
     return target
+
+
+def _require_two_bases(folder: RunFolder, into: str | None, *, merge: bool) -> None:
+    """
+    Raises:
+      UsageError: a base to merge into is named that is none, or where there is no choice.
+    """
+    if into is None:
+        return
+    if into not in merging.INTO:
+        raise UsageError(f"--merge-into {into}: expected {' or '.join(merging.INTO)}.")
+    if not merge:
+        raise UsageError("--merge-into names the base that --merge writes; add --merge.")
+    if folder.config().model.quantize is None:
+        raise UsageError(
+            f"--merge-into {into}: {folder.path} was trained on its base as it was saved, so there"
+            " is only that one. Leave it out."
+        )
 
 
 @contextmanager
@@ -174,6 +199,7 @@ def model_at(
         dtype=dtype or spec.dtype,
         device=device or spec.device,
         hub="hub" in config.allow,
+        quantize=spec.quantize,
     )
     model = with_objective_head(model, resolve_objective(config), config)
     now = make_trainable(config, model)

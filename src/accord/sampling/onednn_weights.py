@@ -21,6 +21,7 @@ from torch.nn import Linear, Module, Parameter
 from accord import compat
 from accord.environment.settings import warn_once
 from accord.errors import describe
+from accord.models.quantized import QuantizedLinear
 
 ROWS = 64  # products with so many rows are blocked for; others use the same blocks
 TOKENS = 8  # fewer are not worth blocking the weights for
@@ -37,9 +38,9 @@ def packed_weights(model: Module, tokens: int) -> Iterator[int]:
     """Make linear layers multiply by blocked weights inside the block, and restore them afterwards.
     Yield how many do.
 
-    It applies to plain bfloat16 layers on a CPU for which oneDNN has kernels, and to the base of an
-    adapted layer. Weights must not change inside. A layer whose blocked weights fail, or give other
-    numbers, keeps its own, with a warning.
+    It applies to plain and quantised bfloat16 layers on a CPU for which oneDNN has kernels, and to
+    the base of an adapted layer. Weights must not change inside. A layer whose blocked weights
+    fail, or give other numbers, keeps its own, with a warning.
 
     Args:
       tokens: number of tokens that will be sampled one after the other.
@@ -65,7 +66,8 @@ def _layers(model: Module, tokens: int) -> list[Linear]:
         _say(error)
         return []
     layers = [m for m in model.modules() if _fits(m)]
-    return layers if sum(layer.weight.nbytes for layer in layers) <= AT_MOST else []
+    weights = sum(layer.in_features * layer.out_features for layer in layers)
+    return layers if torch.bfloat16.itemsize * weights <= AT_MOST else []
 
 
 def _supported() -> bool:
@@ -73,12 +75,12 @@ def _supported() -> bool:
 
 
 def _fits(module: Module) -> TypeGuard[Linear]:
+    if not isinstance(module, Linear) or "forward" in vars(module):
+        return False
+    if isinstance(module, QuantizedLinear):  # it would unpack its weight at every token
+        return module.computes_in == torch.bfloat16 and module.device.type == "cpu"
     # A weight that is cut into parts (DTensor) or quantized is a Parameter of another type.
-    plain = (
-        type(module) is Linear
-        and type(module.weight) is Parameter
-        and "forward" not in vars(module)
-    )
+    plain = type(module) is Linear and type(module.weight) is Parameter
     return plain and module.weight.dtype == torch.bfloat16 and module.weight.device.type == "cpu"
 
 

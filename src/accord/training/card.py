@@ -10,6 +10,7 @@ from pathlib import Path
 from accord.config.mixed_files import JOIN
 from accord.errors import plural
 from accord.evaluate.intervals import format_interval
+from accord.models.quantized import words
 from accord.training.prepared import PreparedRun
 
 REPORTED = (
@@ -54,7 +55,7 @@ def model_card(
         f"- **Reference**: {ready.reference_kind}",
         (
             f"- **Starting model**: {ready.model.source}, weights sha256 `{ready.weights[:16]}…`,"
-            f" {_dtype(ready)}"
+            f" {_dtype(ready)}{_quantised(ready)}"
         ),
         (
             f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'},"
@@ -113,6 +114,16 @@ def _dtype(ready: PreparedRun) -> str:
     )
 
 
+def _quantised(ready: PreparedRun) -> str:
+    quantization = ready.model.quantization
+    if quantization is None:
+        return ""
+    return (
+        f", {words(quantization.settings)}: {quantization.bits:.2f} bits a weight of its linear"
+        f" layers, off by {quantization.error:.1%} of their size"
+    )
+
+
 def _table(before: dict, after: dict) -> list[str]:
     """Make the table of held-out metrics before and after."""
     names = [f"eval_{name}" for name in REPORTED if f"eval_{name}" in after]
@@ -151,7 +162,12 @@ def _usage(ready: PreparedRun, saved: Path, adapter: bool) -> list[str]:
         ]
     auto = auto.replace("Auto", "AutoPeft", 1)
     options = "".join(f", {name}={value}" for name, value in ready.model.load_options.items())
+    quantised = [
+        "# the base as it was saved; the adapter was trained on it quantised: accord loads it so",
+        "# (accord export RUN --merge writes the trained model, dense)",
+    ]
     return [
+        *(quantised if ready.model.quantization is not None else []),
         f"from peft import {auto}",
         "from transformers import AutoTokenizer",
         f'model = {auto}.from_pretrained("{saved}"{options})',

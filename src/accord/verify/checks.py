@@ -36,6 +36,7 @@ FIXED = "a reference that stays"
 MOVING = "a reference that moves"
 BASELINE = "a baseline from the whole batch"
 SPREAD = "rows of all lengths"
+QUANTISED = "a quantised base"
 
 # every row before it, in `Check.after`
 ALL = ("all",)

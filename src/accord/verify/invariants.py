@@ -24,7 +24,6 @@ from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
 from accord.forward.rounding import Bounds, allowed_mean
-from accord.models.parts import local
 from accord.monitor.settings import why_no_gradient
 from accord.runs.ranks import of_all_ranks
 from accord.sampling.sampler import Sample
@@ -41,6 +40,7 @@ from accord.verify.weight_probes import (
     at,
     broken,
     spread,
+    still,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class InvariantChecks(RecordChecks):
         reference = ready.learner.reference
         if isinstance(reference, Moving):  # only this one has a rule to check
             self.follower = ReferenceProbe(reference, ready.optimizer.masters)
-        self.still = dict(_still(ready))
+        self.still = dict(still(ready))
         self.probe = sorted(
             ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
         )[:2]
@@ -227,7 +227,7 @@ class InvariantChecks(RecordChecks):
     def frozen(self, step: int) -> list[Finding]:
         if not self._looks(step):
             return []
-        for name, now in _still(self.ready):
+        for name, now in still(self.ready):
             if not torch.equal(now, self.still[name]):
                 return [
                     broken(
@@ -347,7 +347,7 @@ class InvariantChecks(RecordChecks):
         values = [
             *self.weights.values().values(),
             *_moments(optimizer),
-            *(v for _, v in _still(self.ready)),
+            *(v for _, v in still(self.ready)),
         ]
         return torch.cat(values)
 
@@ -400,17 +400,6 @@ def _drops(ready: PreparedRun) -> bool:
     then.
     """
     return ready.config.model.lora is not None and ready.config.model.lora.dropout > 0
-
-
-def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
-    """Yield a few coordinates of every parameter that neither trains nor follows one that does."""
-    reference = ready.learner.reference
-    following = reference.following() if reference is not None else []
-    moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}
-    for name, parameter in ready.model.root.named_parameters():
-        if id(parameter) not in moves and parameter.numel():
-            own = local(parameter)  # each rank looks at its part of a sharded one
-            yield name, at(own, spread(own))
 
 
 def _moments(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from accord.forward.rows import as_rows
 from accord.forward.scores import score_completions
 from accord.models.families import router_losses
 from accord.models.language import CRITIC, TRAINED, LanguageModel
+from accord.models.quantized import count_weights
 from accord.models.targets import unreached
 from accord.types import Finding, RowLogps, Scores, Tree
 from accord.verify.independent import close, distance, sums_by_definition
@@ -68,10 +69,7 @@ def forward_path(learner: UpdateContext) -> Finding:
 def trainable(learner: UpdateContext) -> Finding:
     model = learner.forward.model
     names = model.trainable()
-    count, total = (
-        sum(p.numel() for p in names.values()),
-        sum(p.numel() for p in model.root.parameters()),
-    )
+    count, total = sum(p.numel() for p in names.values()), count_weights(model.root)
     evidence = {"tensors": list(names), "parameters": count, "share": count / total}
     if not names:
         return Finding("step0.trainable", "refused", "nothing is trainable", evidence)

@@ -23,6 +23,7 @@ from accord.verify.checks import (
     AT_START,
     LEFT,
     LOGPS,
+    QUANTISED,
     REFERENCE,
     ROLLOUTS,
     ROWS,
@@ -33,6 +34,7 @@ from accord.verify.checks import (
     run_table,
 )
 from accord.verify.gradient_proofs import gradient_findings
+from accord.verify.quantized import quantized_finding
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class StepZero:
         if learner.reference is not None:
             found |= {REFERENCE, AT_START if learner.reference.starts_as_policy else LEFT}
         found |= {SPREAD} if self.spread else set()
+        found |= {QUANTISED} if learner.forward.model.quantization is not None else set()
         return frozenset(found)
 
 
@@ -128,6 +131,12 @@ STEP0: tuple[Check[StepZero], ...] = (
         "deterministic",
         "two forwards of one batch agree bit for bit",
         lambda c: preflight.deterministic(c.learner, c.trees),
+    ),
+    _proof(
+        "quantized",
+        "every quantised layer is the dense layer of its weights, in value and gradient",
+        lambda c: quantized_finding(c.learner.forward.model),
+        QUANTISED,
     ),
     _proof(
         "reference",

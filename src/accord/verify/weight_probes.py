@@ -12,7 +12,7 @@ fault in the tensor.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from accord.engine.moving_reference import Moving
 from accord.engine.optimizer import Masters, Optimizer, schedule
 from accord.engine.written_out import Moment, Whole, at
 from accord.models.parts import local
+from accord.models.quantized import quantized_layers
 from accord.types import Finding
 
 if TYPE_CHECKING:
@@ -209,6 +210,22 @@ def spread(tensor: Tensor) -> Tensor:
     # in integers: float32 cannot count to the size of a large embedding
     count = min(COORDINATES, tensor.numel())
     return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
+
+
+def still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
+    """Yield a few coordinates of every parameter that neither trains nor follows one that does, and
+    of what packed weights are made of.
+    """
+    reference = ready.learner.reference
+    following = reference.following() if reference is not None else []
+    moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}
+    for name, parameter in ready.model.root.named_parameters():
+        if id(parameter) not in moves and parameter.numel():
+            own = local(parameter)  # each rank looks at its part of a sharded one
+            yield name, at(own, spread(own))
+    for path, layer in quantized_layers(ready.model.root):
+        for name, tensor in layer.packed.items():
+            yield f"{path}.{name}", at(tensor, spread(tensor))
 
 
 def _follow(master: Tensor, optimizer: Optimizer, decay: float) -> WeightProbe:

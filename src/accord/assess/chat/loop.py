@@ -17,6 +17,7 @@ from accord.assess.chat.views import JsonView, PlainView, TerminalView
 from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel
 from accord.errors import plural, printable
+from accord.models.quantized import count_weights
 from accord.types import DataError
 
 PROMPT = "> "
@@ -71,7 +72,7 @@ def chat(
 def _greeting(opened: OpenModel) -> Iterator[str]:
     """Say in one line what was loaded, and what there is to know of it."""
     model = opened.model
-    size = sum(p.numel() for p in model.network.parameters()) / 1e6
+    size = count_weights(model.network) / 1e6
     about = f"{opened.weights}, {size:,.0f}M parameters, {model.dtype}, {model.device}"
     yield f"{opened.name}: {about}".replace("torch.", "")
     if opened.template.kind == "raw":

@@ -144,7 +144,12 @@ def _load_start(opened: OpenModel) -> LanguageModel:
             " Compare a run's folder, an adapter, or what accord export wrote."
         )
     try:
-        return load(record.base, dtype=dtype, device=str(opened.model.device))
+        return load(
+            record.base,
+            dtype=dtype,
+            device=str(opened.model.device),
+            quantize=record.quantize_settings,
+        )
     except AccordError as error:
         raise UsageError(
             f"/compare: {opened.name} was trained from {record.base}, which does not load here:"

@@ -20,6 +20,7 @@ from accord.config.schema import Config
 from accord.engine.optimizers import optimizer_of
 from accord.models.language import REFERENCE, TRAINED
 from accord.models.load import pick_device, pick_dtype
+from accord.models.quantized import packed_bytes
 from accord.objectives.configured import resolve_objective
 from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.load import parse_weighted
@@ -90,7 +91,7 @@ def in_memory(opened: OpenModel, config: Config) -> dict:
     """
     model, objective = opened.model, resolve_objective(config)
     adapters = dict.fromkeys((TRAINED, REFERENCE), 0)
-    network = 0
+    network = packed_bytes(model.network)
     shapes: dict[str | None, list[tuple[int, ...]]] = {TRAINED: [], REFERENCE: [], None: []}
     for name, parameter in model.root.named_parameters():
         size = parameter.numel() * parameter.element_size()

@@ -39,7 +39,11 @@ def load_model(
     display.phase("model", f"loading {config.model.name}")
     name, hub = config.model.name, "hub" in config.allow
     options: dict = {"dtype": config.model.dtype, "device": config.model.device, "hub": hub}
-    model = load_sharded(name, world, **options) if sharded else load(name, **options)
+    model = (
+        load_sharded(name, world, **options)
+        if sharded
+        else load(name, quantize=config.model.quantize, **options)
+    )
     world.agree(stop.poll)
     return model
 
