@@ -125,9 +125,7 @@ def test_operations_of_an_update_are_those_that_torch_counts(trains):
         model.as_reference() if trains == "lora" else torch.no_grad(),
     ):
         answers_logits()
-    # angles of the rotary embedding: a product too, for each token and half a head
-    angles = 2 * 2 * tokens * shape.width // 2
-    counted = policy + counter.get_total_flops() - angles
+    counted = policy + counter.get_total_flops()
     # with adapters nobody asks for gradients below the first layer's queries, keys and values
     below = sum(o * i for o, i in shape.attention[:3]) + 3 * RANK * shape.hidden
     missing = 0 if trains == "all" else 2 * tokens * below

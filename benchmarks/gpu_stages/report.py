@@ -40,11 +40,12 @@ def figures(stage: Stage, records: Mapping[str, dict]) -> dict:
 
 
 def comparisons(records: Mapping[str, dict]) -> dict[str, dict]:
-    """Compare both sides of every training, by the training's name."""
+    """Compare both sides of every training of which something is known, by its name."""
     out = {}
     for ours in (stage for stage in STAGES if stage.side == "accord"):
         theirs = next(s for s in STAGES if s.pair == ours.pair and s.side == "trl")
-        out[ours.pair] = _compare(ours, theirs, records)
+        if any(_found(stage.name, records) for stage in (ours, theirs)):
+            out[ours.pair] = _compare(ours, theirs, records)
     return out
 
 

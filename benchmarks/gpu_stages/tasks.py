@@ -65,7 +65,8 @@ def run(spec: str) -> None:
 
     apply_env_defaults()
     fields = json.loads(spec)
-    stage = next(stage for stage in STAGES if stage.name == fields.pop("stage"))
+    name = fields.pop("stage")
+    stage = next(stage for stage in STAGES if stage.name == name)
     given = Given(stage, **fields | {"folder": Path(fields["folder"])})
     importlib.import_module(TASKS[stage.task]).run(given)
 
