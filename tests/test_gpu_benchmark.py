@@ -220,6 +220,8 @@ def records_of(trains="lora 8b", apart=0.0, seconds=(2.0, 6.0)):
             "setting": "s",
             "facts": facts,
         }
+        if side == "accord":
+            found |= {"path": "flex", "estimated_gb": {"s": 21.0, "another": 9.0}}
         records[f"{trains} by {side}"] = {"state": "done", "found": found}
     return records
 
@@ -277,6 +279,8 @@ def test_the_table_says_what_was_measured_and_what_was_not():
     text = table(json.loads(json.dumps(results)))
     assert "a GPU, 10 min" in text and "Tiny" not in text
     assert "8.00 rows/s, 500 unique tokens/s, 50.0% of the measured rate, 25.0% of the" in text
+    assert "20.0 GB allocated at the peak (21.0 expected) (flex path, s)" in text
+    assert "16.7% of the measured rate, 8.3% of the vendor's, 50.0% of the measured one if" in text
     assert "3.00 × as fast" in text and "1 failed, 3 passed" in text and "x.py::y" in text
     assert "NOT DONE, all 8b by accord: skipped: 177 GB" in text
     assert "NOT DONE, tests: out of time after 9 of 10 s\n    the last one" in text

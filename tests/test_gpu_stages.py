@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 import torch
@@ -353,3 +354,27 @@ def test_trl_reports_the_same_numbers(name, tmp_path):
     apart = report.differences(ours["check"], theirs["check"], None)
     assert max(apart.values()) <= report.TOLERANCE
     assert len(theirs["seconds_an_update"]) == 3
+
+
+def test_trls_model_is_gone_before_the_next_is_made(tmp_path, monkeypatch):
+    """Else the peak of a setting would hold the models of those before it."""
+    pytest.importorskip("trl")
+    from gpu_stages import models, training_trl
+
+    from accord.engine.release import release
+
+    made, both = [], training_trl.both
+
+    def remembered(*arguments):
+        model, reference = both(*arguments)
+        made.append(weakref.ref(next(model.parameters())))
+        return model, reference
+
+    monkeypatch.setattr(training_trl, "both", remembered)
+    batches = models.make_batches(models.CHECK, 509, True)
+    for checkpointing in (False, True):
+        setting = {"micro": "all", "checkpointing": checkpointing}
+        clock = training_trl.Clock(None, lambda seconds: None)
+        training_trl.train(given("lora 1b by TRL", tmp_path), "float32", setting, batches, clock)
+        release()
+    assert [reference() for reference in made] == [None, None]

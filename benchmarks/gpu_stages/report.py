@@ -35,7 +35,10 @@ def figures(stage: Stage, records: Mapping[str, dict]) -> dict:
         # the same for a count in which each answer has a prompt of its own
         "share_of_measured_rate_unshared": facts["flops_an_update_unshared"] / seconds / rate,
         "device_peak_gb": found["device_peak_gb"],
+        # what accord would have said before a run
+        "expected_peak_gb": found.get("estimated_gb", {}).get(found["setting"]),
         "setting": found["setting"],
+        "path": found.get("path"),
     }
 
 
@@ -116,7 +119,7 @@ def table(results: Mapping) -> str:
     lines += _paths(_found("paths", records))
     for stage in STAGES:
         if stage.trains and (found := figures(stage, records)):
-            lines.append(f"{stage.name}: {_training(found)}")
+            lines.append(f"{stage.name}: {_training(stage, found)}")
     for pair, found in results["compared"].items():
         lines.append(f"{pair}, accord against TRL: {_compared(found)}")
     generation = _found("generation", records)
@@ -156,15 +159,22 @@ def _paths(found: Mapping) -> Iterator[str]:
             yield f"    {path}: not timed: {took}"
 
 
-def _training(found: Mapping) -> str:
-    peak, vendor = found["device_peak_gb"], found["share_of_vendor_rate"]
-    return (
+def _training(stage: Stage, found: Mapping) -> str:
+    says = (
         f"{found['rows_a_second']:.2f} rows/s, {found['unique_tokens_a_second']:,.0f} unique"
         f" tokens/s, {found['share_of_measured_rate']:.1%} of the measured rate"
-        + (f", {vendor:.1%} of the vendor's" if vendor else "")
-        + (f", {peak:.1f} GB allocated at the peak" if peak else "")
-        + f" ({found['setting']})"
     )
+    if found["share_of_vendor_rate"]:
+        says += f", {found['share_of_vendor_rate']:.1%} of the vendor's"
+    if stage.side == "trl":
+        own = found["share_of_measured_rate_unshared"]
+        says += f", {own:.1%} of the measured one if each answer needs a prompt of its own"
+    if found["device_peak_gb"]:
+        says += f", {found['device_peak_gb']:.1f} GB allocated at the peak"
+        if found["expected_peak_gb"]:
+            says += f" ({found['expected_peak_gb']:.1f} expected)"
+    path = f"{found['path']} path, " if found["path"] else ""
+    return f"{says} ({path}{found['setting']})"
 
 
 def _compared(found: Mapping) -> str:
