@@ -48,7 +48,8 @@ def main() -> None:
     which.add_argument("--only", help="stages, by the beginnings of their names, with commas")
     which.add_argument("--show", type=Path, help="print what a result file holds")
     which.add_argument("--stage", help=argparse.SUPPRESS)  # one stage, in this process
-    parser.add_argument("--device", default="cuda")
+    # of several GPUs the first, for both sides: CUDA_VISIBLE_DEVICES says which that is
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="tiny models and short rows")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for everything together")
     parser.add_argument("--output", type=Path, default=RESULT)

@@ -244,7 +244,7 @@ def test_the_machine(tmp_path):
     from gpu_stages import machine
 
     found = found_by(machine, "machine", tmp_path)
-    assert found["memory"] > 1e9 and found["vendor_flops"] is None
+    assert found["memory"] > found["free"] > 1e8 and found["vendor_flops"] is None
     assert set(found["matmul_flops"]) == {"1b", "8b"} and min(found["matmul_flops"].values()) > 1e6
     assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
 

@@ -32,7 +32,9 @@ def run(given: Given) -> None:
         }
     else:
         found |= {"name": platform.processor() or platform.machine()}
-        found |= {"memory": psutil.virtual_memory().total, "threads": torch.get_num_threads()}
+        memory = psutil.virtual_memory()
+        found |= {"memory": memory.total, "free": memory.available}
+        found |= {"threads": torch.get_num_threads()}
     given.emit(**found, vendor_flops=vendor_rate(str(found["name"]), given.dtype))
     rates = {}
     for name in ("1b", "8b"):

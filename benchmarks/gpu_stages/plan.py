@@ -10,7 +10,7 @@ from pathlib import Path
 from gpu_stages.shapes import Shape, shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
-# The share of a device's memory that what is known beforehand may fill: activations come on top.
+# The share of the free memory that what is known beforehand may fill: activations come on top.
 ROOM = 0.9
 NF4_BYTES = 4.127 / 8  # a weight, its scales in 8 bits too
 
@@ -64,11 +64,11 @@ def deadline(stages: Sequence[Stage], index: int, left: float) -> float:
 # ---------------------------------------------------------------- what is left out
 
 
-def why_not(stage: Stage, memory: int, tiny: bool) -> str:
+def why_not(stage: Stage, free: int, tiny: bool) -> str:
     """Explain why a stage cannot run here; empty if it can.
 
     Args:
-      memory: bytes of the device.
+      free: bytes of the device that nobody has taken.
     """
     if stage.task == "tests" and not _installed("pytest"):
         return "pytest is not installed: pip install -e '.[test]'"
@@ -79,7 +79,7 @@ def why_not(stage: Stage, memory: int, tiny: bool) -> str:
             return "bitsandbytes is not installed: pip install bitsandbytes"
         if stage.side == "accord" and not can_quantize():
             return "this accord has no model.quantize"
-    return _too_large(stage, memory, tiny)
+    return _too_large(stage, free, tiny)
 
 
 def can_quantize() -> bool:
@@ -89,33 +89,32 @@ def can_quantize() -> bool:
     return "quantize" in ModelConfig.model_fields
 
 
-def _too_large(stage: Stage, memory: int, tiny: bool) -> str:
+def _too_large(stage: Stage, free: int, tiny: bool) -> str:
     if not stage.trains:
         return ""
     shape = shape_of(stage.shape, tiny)
     needed = {side: known_bytes(shape, stage.trains, side) for side in ("accord", "trl")}
-    says = (
-        f"{{}} about {needed[stage.side] / 1e9:.0f} GB before activations, and the device has"
-        f" {memory / 1e9:.0f} GB; no more than {ROOM:.0%} of it may be filled by what is known"
-        " beforehand"
-    )
-    if needed[stage.side] > ROOM * memory:
-        of = shape.weights / 1e9
-        return says.format(f"{of:.1f} billion weights, {BYTES_IN_WORDS[stage.trains]}:")
-    if needed["accord"] > ROOM * memory:
+    takes = f"about {needed[stage.side] / 1e9:.0f} GB before activations"
+    held = HELD.get((stage.trains, stage.side), HELD[stage.trains, ""])
+    if needed[stage.side] > ROOM * free:
         return (
-            "accord's side does not fit, so there is nothing to compare with. TRL's would take"
-            f" about {needed['trl'] / 1e9:.0f} GB before activations: its weights, gradients and"
-            " moments stay in bfloat16, without float32 masters"
+            f"{takes} for {shape.weights / 1e9:.1f} billion weights ({held}), and of the"
+            f" {free / 1e9:.0f} GB that are free {ROOM:.0%} may be filled by what is known beforehand"
+        )
+    if needed["accord"] > ROOM * free:
+        return (
+            "accord's side does not fit, so there is nothing to compare with; this one would take"
+            f" {takes} ({held})"
         )
     return ""
 
 
-BYTES_IN_WORDS = {
-    "lora": "frozen in bfloat16",
-    "all": "masters, their gradients and moments in float32, weights and their gradients in"
-    " bfloat16, and a frozen reference",
-    "qlora": "in bfloat16, from which those in 4 bits are made",
+HELD = {
+    ("lora", ""): "frozen, in bfloat16",
+    ("qlora", ""): "in bfloat16, from which those in 4 bits are made",
+    ("all", "accord"): "float32 masters, gradients and moments; weights, gradients and a frozen"
+    " reference in bfloat16",
+    ("all", ""): "weights, gradients, moments and a reference in bfloat16, without float32 masters",
 }
 
 

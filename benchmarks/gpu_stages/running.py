@@ -53,6 +53,7 @@ def run_all(
     for stage in stages:
         if stage.name in left_out:
             records[stage.name] = {"state": "skipped", "why": left_out[stage.name]}
+            write(records)
         else:
             given = deadline(going, going.index(stage), ends - time.monotonic())
             record = records[stage.name] = {"state": "cut off", "given_seconds": round(given, 1)}
@@ -62,15 +63,14 @@ def run_all(
             finally:
                 write(records)
         say(stage.name, records[stage.name])
-        write(records)
         if stage is stages[0]:
             if records[stage.name]["state"] != "done":
                 raise SystemExit(
                     f"Nothing can be measured on {options['device']}: see the lines above. Without"
                     " a GPU: python benchmarks/gpu.py --all --tiny --device cpu"
                 )
-            memory = records[stage.name]["found"]["memory"]
-            left_out = {s.name: why for s in stages if (why := why_not(s, memory, options["tiny"]))}
+            free = records[stage.name]["found"]["free"]
+            left_out = {s.name: why for s in stages if (why := why_not(s, free, options["tiny"]))}
             going = [s for s in stages if s.name not in left_out]
     return records
 

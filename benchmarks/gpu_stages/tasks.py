@@ -139,7 +139,7 @@ def _tried(given: Given, setting: Any, attempt: Attempt, batch: Any) -> float | 
 
     try:
         return attempt(setting, [batch, batch], None, lambda seconds: None)[-1]
-    # transformers wraps some: only memory is a result, all else ends the stage
+    # classes differ: what is no want of memory ends the stage
     except Exception as error:
         if not is_out_of_memory(error):
             raise
