@@ -180,6 +180,9 @@ def test_a_failure_stops_no_other_stage_and_all_is_written_at_once(monkeypatch):
     assert "TRL is not installed" in written[-1]["lora 1b by TRL"]["why"]
     times = [r["given_seconds"] for r in written[-1].values() if "given_seconds" in r]
     assert times[-1] == pytest.approx(100, abs=1), "nobody used any time before"
+    shares = [stage(name).share for name in ("lora 1b by accord", "generation")]
+    of_two = 100 * shares[0] / sum(shares)
+    assert times[-2] == pytest.approx(of_two, abs=1), "what is skipped takes no share"
 
 
 def test_a_run_that_is_cut_off_keeps_what_it_has(monkeypatch):

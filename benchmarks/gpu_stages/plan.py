@@ -99,7 +99,7 @@ def _too_large(stage: Stage, free: int, tiny: bool) -> str:
     if needed[stage.side] > ROOM * free:
         return (
             f"{takes} for {shape.weights / 1e9:.1f} billion weights ({held}), and of the"
-            f" {free / 1e9:.0f} GB that are free {ROOM:.0%} may be filled by what is known beforehand"
+            f" {free / 1e9:.0f} GB that are free {ROOM:.0%} may be filled by what is known before"
         )
     if needed["accord"] > ROOM * free:
         return (
