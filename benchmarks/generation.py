@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peak import device_peak_gb, forget_device_peak
 from transformers import AutoModelForCausalLM
 
 from accord.data.prompts import read_prompts
@@ -74,9 +75,9 @@ def main() -> None:
     }
     for name, case in CASES.items():
         prompts = _prompts(case, options.data, ours)
-        same = _same_greedy(exact, prompts, options.check)
-        pairs = [_once(case, ours, theirs, prompts, seed) for seed in range(options.repeats)]
-        results["cases"][name] = _summary(case, prompts, pairs) | {"greedy_tokens_equal": same}
+        same = same_greedy(exact, prompts, options.check)
+        pairs = [take_turns(case, ours, theirs, prompts, seed) for seed in range(options.repeats)]
+        results["cases"][name] = summary(case, prompts, pairs) | {"greedy_tokens_equal": same}
         print(name, json.dumps(results["cases"][name], indent=1), flush=True)
         options.output.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -94,15 +95,15 @@ def _prompts(case: Case, data: Path, model) -> list[tuple[int, ...]]:
     return found
 
 
-def _same_greedy(exact, prompts: Sequence[tuple[int, ...]], new_tokens: int) -> bool:
-    """In float32, token for token."""
-    theirs = _generate(exact, prompts, new_tokens, do_sample=False)
+def same_greedy(exact, prompts: Sequence[tuple[int, ...]], new_tokens: int) -> bool:
+    """Tell whether both give the same greedy tokens, in float32."""
+    theirs = generate(exact, prompts, new_tokens, do_sample=False)
     ours = LocalSampler.of(exact).sample(prompts, max_new_tokens=new_tokens, temperature=0.0)
     return [list(answer.tokens) for answer in ours] == theirs
 
 
-def _once(case: Case, ours, theirs, prompts: list[tuple[int, ...]], seed: int) -> dict:
-    """Both, one after the other; the order changes from turn to turn."""
+def take_turns(case: Case, ours, theirs, prompts: list[tuple[int, ...]], seed: int) -> dict:
+    """Draw by both, one after the other; the order changes from turn to turn."""
 
     def accord() -> int:
         repeated = [prompt for prompt in prompts for _ in range(K)]
@@ -111,7 +112,7 @@ def _once(case: Case, ours, theirs, prompts: list[tuple[int, ...]], seed: int) -
 
     def transformers() -> int:
         torch.manual_seed(seed)
-        rows = _generate(
+        rows = generate(
             ours,
             prompts,
             case.new_tokens,
@@ -128,17 +129,20 @@ def _once(case: Case, ours, theirs, prompts: list[tuple[int, ...]], seed: int) -
     ]
     out = {}
     for name, run in sides if seed % 2 == 0 else sides[::-1]:
+        forget_device_peak()
         began = time.perf_counter()
         tokens = run()
         out[name] = {"tokens": tokens, "seconds": time.perf_counter() - began}
+        if (most := device_peak_gb()) is not None:
+            out[name]["device_peak_gb"] = most
     return out
 
 
 @torch.inference_mode()
-def _generate(
+def generate(
     model, prompts: Sequence[tuple[int, ...]], new_tokens: int, network=None, **options
 ) -> list[list[int]]:
-    """transformers' answers, cut behind the end token."""
+    """Draw transformers' answers, cut behind the end token."""
     longest = max(map(len, prompts))
     ids, mask = (
         torch.zeros(len(prompts), longest, dtype=torch.long),
@@ -149,6 +153,7 @@ def _generate(
         mask[row, longest - len(prompt) :] = 1
     network = network if network is not None else model.network
     end = model.tokenizer.eos_token_id
+    ids, mask = ids.to(network.device), mask.to(network.device)
     made = network.generate(
         ids, attention_mask=mask, max_new_tokens=new_tokens, pad_token_id=end, **options
     )[:, longest:].tolist()
@@ -159,7 +164,7 @@ def _generate(
     ]
 
 
-def _summary(case: Case, prompts: list[tuple[int, ...]], pairs: list[dict]) -> dict:
+def summary(case: Case, prompts: list[tuple[int, ...]], pairs: list[dict]) -> dict:
     rates = {
         side: [pair[side]["tokens"] / pair[side]["seconds"] for pair in pairs]
         for side in ("accord", "transformers")

@@ -22,3 +22,11 @@ def device_peak_gb() -> float | None:
     import torch
 
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
+
+
+def forget_device_peak() -> None:
+    """Begin to measure `device_peak_gb` anew."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()

@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(ROOT / "benchmarks")]
 import first_hour  # noqa: E402 - found by the line above
 import noise_coverage  # noqa: E402 - likewise
 import past_offline  # noqa: E402 - likewise
+from gpu_stages import report as gpu_report  # noqa: E402 - likewise
 from making import figures  # noqa: E402 - likewise
 
 from accord.campaign.compare import frontier  # noqa: E402 - behind them
@@ -91,6 +92,7 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("sharded_memory.json", of_documentation(figures.sharded_memory, named=False)),
     ("two_nodes.json", of_documentation(figures.two_nodes, named=False)),
     ("first_hour.json", lambda file: first_hour.table(read(file))),
+    ("gpu.json", lambda file: gpu_report.table(read(file)) + plain(file)),
     ("*.json", plain),
     ("*.html", text),
     ("*.txt", text),

@@ -53,16 +53,7 @@ class Clock(TrainerCallback):
 
 def train(spec: dict) -> dict:
     case, folder = spec["case"], Path(spec["folder"])
-    clock = run(
-        case,
-        folder,
-        spec["setting"],
-        folder / "rows.json",
-        case["batch"],
-        spec["updates"],
-        spec.get("model"),
-        spec.get("device"),
-    )
+    clock = run(case, folder, spec["setting"], folder / "rows.json", case["batch"], spec["updates"])
     return {"seconds": clock.seconds, "peak_gb": peak_gb(), "device_peak_gb": device_peak_gb()}
 
 
@@ -70,61 +61,25 @@ def check(spec: dict) -> dict:
     from accord_side import CHECK_UPDATES, CHECKED, compared
 
     case, folder = {**spec["case"], "dtype": "float32"}, Path(spec["folder"])
-    clock = run(
-        case,
-        folder,
-        spec["setting"],
-        folder / "check.json",
-        CHECKED,
-        CHECK_UPDATES,
-        spec.get("model"),
-        spec.get("device"),
-    )
+    clock = run(case, folder, spec["setting"], folder / "check.json", CHECKED, CHECK_UPDATES)
     return {"metrics": compared(case, clock.logs)}
 
 
-def run(
-    case: dict,
-    folder: Path,
-    setting: dict,
-    ids: Path,
-    batch: int,
-    updates: int,
-    base: str | None = None,
-    device: str | None = None,
-) -> Clock:
-    """A training of `updates` updates on the batches in `ids`; of the embedded model, or of the one
-    in folder `base`.
-    """
+def run(case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates: int) -> Clock:
+    """Train the embedded model for `updates` updates on the batches in `ids`."""
     from accord.models.embedded import embedded_folder
 
-    base = base or embedded_folder()
+    base = embedded_folder()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, case["dtype"]))
     if not case["all_weights"]:
         model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
-    micro = batch if setting["micro"] == "all" else min(setting["micro"], batch)
-    options = dict(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // micro,
-        max_steps=updates,
-        learning_rate=1e-4,
-        lr_scheduler_type="constant",
-        warmup_steps=0,
-        max_grad_norm=1.0,
-        weight_decay=0.0,
-        bf16=False,
-        use_cpu=device == "cpu" or not torch.cuda.is_available(),
-        gradient_checkpointing=setting["checkpointing"],
-        report_to=[],
-        save_strategy="no",
-        logging_steps=1,
-        seed=0,
-        disable_tqdm=True,
-        train_sampling_strategy="sequential",
-        max_length=case["max_tokens"],
-        dataloader_pin_memory=False,
-        logging_nan_inf_filter=False,
+    options = options_of(
+        setting,
+        batch=batch,
+        updates=updates,
+        max_tokens=case["max_tokens"],
+        output=folder / "trl",
+        cpu=not torch.cuda.is_available(),
     )
     clock = Clock()
     rows = [row for rows in json.loads(ids.read_text())[:updates] for row in rows]
@@ -134,7 +89,38 @@ def run(
     return clock
 
 
-def dpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
+def options_of(
+    setting: dict, *, batch: int, updates: int, max_tokens: int, output: Path, cpu: bool
+) -> dict:
+    """Options of a trainer that computes what accord computes, whatever the setting."""
+    micro = batch if setting["micro"] == "all" else min(setting["micro"], batch)
+    return dict(
+        output_dir=str(output),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=batch // micro,
+        max_steps=updates,
+        learning_rate=1e-4,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        max_grad_norm=1.0,
+        weight_decay=0.0,
+        bf16=False,
+        use_cpu=cpu,
+        gradient_checkpointing=setting["checkpointing"],
+        report_to=[],
+        save_strategy="no",
+        logging_steps=1,
+        seed=0,
+        disable_tqdm=True,
+        train_sampling_strategy="sequential",
+        max_length=max_tokens,
+        dataloader_pin_memory=False,
+        logging_nan_inf_filter=False,
+    )
+
+
+def dpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock, reference=None):
+    """A trainer; without `reference` TRL makes its own, from the adapter or the model's folder."""
     from trl import DPOConfig, DPOTrainer
 
     DPOTrainer._prepare_dataset = lambda self, dataset, *_: dataset
@@ -148,6 +134,7 @@ def dpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
     ]
     return DPOTrainer(
         model,
+        ref_model=reference,
         args=DPOConfig(beta=0.1, **options),
         train_dataset=Dataset.from_list(data),
         processing_class=tokenizer,

@@ -75,6 +75,7 @@ SLOW = (
     "test_faults.py",
     "test_fuzz.py",
     "test_gpu_benchmark.py",
+    "test_gpu_stages.py",
     "test_real.py",
     "test_sampler.py",
     "test_secrets.py",

@@ -1,0 +1,1 @@
+"""The stages of gpu.py, each a process of its own."""
