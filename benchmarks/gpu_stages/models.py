@@ -131,9 +131,8 @@ def accord_model(shape: Shape, trains: str, dtype: str, device: str) -> Any:
 
 def quantized(network: Any) -> Any:
     """Quantise the trunk's linear layers as `model.quantize: nf4` does."""
-    from accord.models.quantized import quantize
-
     from accord.config.schema import make_config
+    from accord.models.quantized import quantize
 
     section = {"name": "random-weights", "quantize": "nf4"}
     config = make_config({"model": section, "data": {"train": "none.jsonl"}})
