@@ -70,8 +70,10 @@ def against_oracle(model: Any, trees: list[Tree], path: str) -> dict[str, float 
             "mean_nats": apart.mean().item(),
             "gradients_apart": gradients_apart(model, trees, path),
         }
-    except AccordError as error:
-        return {"cannot": str(error)}
+    except AccordError as error:  # one line of it is about this path
+        lines = str(error).splitlines()
+        own = [line.removeprefix(f"{path}: ") for line in lines if line.startswith(f"{path}: ")]
+        return {"cannot": (own or lines)[0]}
     # kernels are compiled here for the first time: whatever a compiler raises is the finding
     except Exception as error:
         return {"cannot": describe(error)}

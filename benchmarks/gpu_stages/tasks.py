@@ -113,7 +113,7 @@ def time_updates(
 
     def heard(seconds: list[float]) -> None:
         whole = len(seconds) // len(batches) - 1
-        if whole > 0 and len(seconds) % len(batches) == 0:
+        if whole > 0:
             timed = seconds[len(batches) :]
             given.emit(
                 seconds_an_update=[
