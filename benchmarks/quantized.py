@@ -1,7 +1,7 @@
 """Held-out accuracy of DPO on a quantised base beside the same run on the base as it is, and the
 bytes of the weights.
 
-    python benchmarks/quantized.py --data DIR [--updates 32] [--only nf4,int8] [--output FILE]
+    python benchmarks/quantized.py --data DIR [--updates 32] [--only "nf4; int8"] [--output FILE]
 
 DIR holds truthfulqa/ (see BENCHMARKS.md). SmolLM2-135M, LoRA, the same rows in the same order and
 the same adapters at the start; each run is an `accord train` in a process of its own, and its own
@@ -24,7 +24,7 @@ KINDS = {  # what is set beside the run's own settings
     "nf4, scales in float32": ["model.quantize={kind: nf4, double: false}"],
     "int8": ["model.quantize=int8"],
 }
-SETTINGS = ["evaluate.every=0", "checkpoint.every=0", "monitor.samples=0", "monitor.audit_rows=0"]
+SETTINGS = ["evaluate.every=0", "checkpoint.every=0", "monitor.samples=0"]
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--updates", type=int, default=32)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--held-out-rows", type=int, help="evaluate on so many; default: all")
     parser.add_argument("--only", help=f"of {', '.join(KINDS)}; separated by semicolons")
     parser.add_argument("--output", type=Path, help="a JSON file for the figures")
     options = parser.parse_args()
@@ -55,7 +56,9 @@ def measure(changes: list[str], options: argparse.Namespace) -> dict:
         command += ["--data", str(rows / "pairs_train.jsonl")]
         command += ["--held-out", str(rows / "pairs_test.jsonl"), "--method", "dpo"]
         command += ["--steps", str(options.updates), "--batch-size", "16", "--output", str(run)]
-        for setting in (*SETTINGS, *changes):
+        few = options.held_out_rows
+        rows_of_it = [] if few is None else [f"evaluate.rows={few}"]
+        for setting in (*SETTINGS, *rows_of_it, *changes):
             command += ["--set", setting]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return figures(run)
