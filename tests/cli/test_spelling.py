@@ -76,11 +76,6 @@ def test_what_was_taken_is_reported(capsys):
         ("--use_peft", "attention (all four)", "accord train"),
         ("--dataset_name trl-lib/pairs", "name on a hub", "accord train --data trl-lib/pairs"),
         ("--report_to wandb", "monitor.trackers", "accord train"),
-        (
-            "--load_in_4bit",
-            "head stay",
-            """accord train --set 'model.quantize={"kind": "nf4", "double": false}'""",
-        ),
         ("--fp16 true", "float16", "accord train"),
         ("--deepspeed z3.json", "under torchrun", "accord train"),
         ("--val_size 0.1", "accord split", "accord train"),
