@@ -200,6 +200,22 @@ def test_none_was_wanted(tiny_folder, pairs_file, tmp_path):
     assert "data.audit" not in checks and "data.contradictions" in checks
 
 
+def test_no_rows_are_read_of_two_files(tmp_path):
+    """With `monitor.audit_rows=0` the comparison with the held-out file ended in an error."""
+
+    def labels(count, start):
+        return [
+            {"prompt": row["prompt"], "completion": row["chosen"], "label": bool(number % 2)}
+            for number, row in enumerate(pair_rows(count, start))
+        ]
+
+    for rows, kind in ((pair_rows, "pairs"), (labels, "labelled")):
+        files = (write_rows(tmp_path / f"{start}.jsonl", rows(60, start)) for start in (0, 100))
+        train, held_out = (read(file, kind) for file in files)
+        found = audit_dataset(train, train.kind, 0, held_out=held_out).findings
+        assert any(each.check.startswith("held_out") for each in found)
+
+
 def test_a_file_of_one_row(tiny_folder, tmp_path):
     """Nothing can be fitted on it; it is audited all the same."""
     data = write_rows(tmp_path / "pairs.jsonl", pair_rows(1))

@@ -175,11 +175,11 @@ def label_probe(pair: FilePair) -> tuple[Estimate, Estimate] | None:
         each.groups[[one.row for one in sample]]
         for each, sample in zip(pair.scans, pair.samples, strict=True)
     ]
-    tables = [_answer_table(sample, pair.train.paired) for sample in pair.samples]
     labels = [_labels(sample, pair.train.paired) for sample in pair.samples]
     few = any(min(each.sum(), (~each).sum()) < 2 * FOLDS for each in labels)
     if few or len(np.unique(groups[0])) < 4 * FOLDS:
         return None
+    tables = [_answer_table(sample, pair.train.paired) for sample in pair.samples]
     if pair.train.paired:
         tables = [
             (sparse.diags(np.where(label, 1.0, -1.0)) @ table).tocsr()

@@ -312,7 +312,8 @@ def _giveaways(pair: FilePair, probe: tuple[Estimate, Estimate] | None):
     ):
         hits = [make(each) for each in pair.scans]
         yield name, *(bounded_mean(h, clusters=g) for h, g in zip(hits, groups, strict=True))
-    yield "chosen answers that share more words with the prompt", *word_shares(pair)
+    if all(pair.samples):  # a run may want no rows read
+        yield "chosen answers that share more words with the prompt", *word_shares(pair)
     if probe is not None:
         yield "pairs that a probe of words ranks rightly", *probe
 
