@@ -1,7 +1,7 @@
 """Held-out accuracy of DPO on a quantised base beside the same run on the base as it is, and the
 bytes of the weights.
 
-    python benchmarks/quantized.py --data DIR [--updates 32] [--only "nf4; int8"] [--output FILE]
+    python benchmarks/quantized.py --data DIR [--updates 32] [--batch 16] [--only "nf4; int8"] [--output FILE]
 
 DIR holds truthfulqa/ (see BENCHMARKS.md). SmolLM2-135M, LoRA, the same rows in the same order and
 the same adapters at the start; each run is an `accord train` in a process of its own, and its own
@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--updates", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=16, help="pairs an update")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--held-out-rows", type=int, help="evaluate on so many; default: all")
     parser.add_argument("--only", help=f"of {', '.join(KINDS)}; separated by semicolons")
@@ -55,7 +56,14 @@ def measure(changes: list[str], options: argparse.Namespace) -> dict:
         command = [sys.executable, "-m", "accord", "train", "--model", options.model]
         command += ["--data", str(rows / "pairs_train.jsonl")]
         command += ["--held-out", str(rows / "pairs_test.jsonl"), "--method", "dpo"]
-        command += ["--steps", str(options.updates), "--batch-size", "16", "--output", str(run)]
+        command += [
+            "--steps",
+            str(options.updates),
+            "--batch-size",
+            str(options.batch),
+            "--output",
+            str(run),
+        ]
         few = options.held_out_rows
         rows_of_it = [] if few is None else [f"evaluate.rows={few}"]
         for setting in (*SETTINGS, *rows_of_it, *changes):
