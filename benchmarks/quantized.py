@@ -1,7 +1,7 @@
 """Held-out accuracy of DPO on a quantised base beside the same run on the base as it is, and the
 bytes of the weights.
 
-    python benchmarks/quantized.py --data DIR [--updates 32] [--batch 16] [--only "nf4; int8"] [--output FILE]
+    python benchmarks/quantized.py --data DIR [--updates 32] [--batch 16] [--only "nf4; int8"]
 
 DIR holds truthfulqa/ (see BENCHMARKS.md). SmolLM2-135M, LoRA, the same rows in the same order and
 the same adapters at the start; each run is an `accord train` in a process of its own, and its own
