@@ -130,9 +130,10 @@ def known_bytes(shape: Shape, trains: str, side: str) -> float:
     if side == "trl":
         # weights and gradients, two moments, all in bfloat16; and the reference
         return (2 + 2 + 2 * 2 + 2) * shape.weights
+    from accord.config.schema import TrainConfig
     from accord.engine.optimizers import optimizer_of
 
-    return (2 + 2 + optimizer_of().training_bytes + 2) * shape.weights
+    return (2 + 2 + optimizer_of(TrainConfig()).training_bytes + 2) * shape.weights
 
 
 def _installed(package: str) -> bool:

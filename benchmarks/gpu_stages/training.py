@@ -142,9 +142,7 @@ def estimates(trainer: Trainer, batches: list[list[Tree]]) -> dict[str, float]:
     """
     from accord.engine.memory import estimate
 
-    forward, kind = trainer.learner.forward, trainer.optimizer.kind
-    trained = trainer.optimizer.masters.count
+    forward, optimizer = trainer.learner.forward, trainer.optimizer
     return {
-        str(budget): estimate(forward, trained, batches, budget, kind).peak / 1e9
-        for budget in BUDGETS
+        str(budget): estimate(forward, optimizer, batches, budget).peak / 1e9 for budget in BUDGETS
     }

@@ -79,7 +79,7 @@ def _note(wanted: int, unread: Sequence[str]) -> str:
 
 
 class _Counts:
-    """How many rows the shards of a commit have, as far as they were counted."""
+    """The numbers of rows that the shards of a commit have, as far as they were counted."""
 
     WHAT = "rows"
 

@@ -1,4 +1,4 @@
-"""What other tools say of memory: the optimizer, gradient checkpointing, a quantised base."""
+"""Memory in other tools' settings: the optimizer, gradient checkpointing, a quantised base."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Places:
-    """Where each tensor of a network lies in its files."""
+    """The places of a network's tensors in its files."""
 
     keys: Mapping[str, tuple[Path, str]]  # parameter or buffer -> file and key
     why_not: str = ""  # why the files cannot be read in slices; empty where they can

@@ -181,7 +181,7 @@ def quantize(network: PreTrainedModel, settings: QuantizeConfig, name: str) -> Q
                 wrong, size = math.hypot(wrong, off), math.hypot(size, own)
             made[id(layer)] = done
         # from here on nothing refers to the dense layer, once this was its last place
-        parent._modules[child] = made[id(layer)]
+        parent.register_module(child, made[id(layer)])
     weights = sum(map(own_weights, made.values()))
     return Quantization(
         settings,
@@ -343,4 +343,4 @@ def dequantize(network: nn.Module) -> None:
         made.register_parameter("bias", layer.bias)
         made.train(layer.training)
         parent, _, child = path.rpartition(".")
-        network.get_submodule(parent)._modules[child] = made
+        network.get_submodule(parent).register_module(child, made)
