@@ -73,7 +73,7 @@ def measure(changes: list[str], options: argparse.Namespace) -> dict:
 
 
 def figures(run: Path) -> dict:
-    """What the run recorded of its base, its accuracy and its time."""
+    """Read a run's records: its base, its accuracy and its time."""
     found = {f["check"]: f for f in json.loads((run / "preflight.json").read_text())}
     evaluated = [one for one in lines(run / "metrics.jsonl") if "eval_rewards/accuracies" in one]
     timings = lines(run / "timings.jsonl")

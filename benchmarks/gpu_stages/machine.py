@@ -1,4 +1,4 @@
-"""What it runs on, and the rate at which it multiplies matrices at the models' shapes."""
+"""The machine that it runs on, and the rate at which it multiplies matrices at the models' shapes."""
 
 from __future__ import annotations
 

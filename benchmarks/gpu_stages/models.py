@@ -22,7 +22,7 @@ FIRST = 4  # the first id that rows are drawn from
 
 @dataclass(frozen=True)
 class Size:
-    """How much an update has, and how many different ones there are."""
+    """The size of an update, and the number of different ones."""
 
     batch: int
     batches: int

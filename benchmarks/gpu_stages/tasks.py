@@ -30,7 +30,7 @@ TRY_UNTIL = 0.5  # the part of that time after which no further setting is tried
 
 @dataclass
 class Given:
-    """What a stage is given."""
+    """The arguments of a stage."""
 
     stage: Stage
     device: str

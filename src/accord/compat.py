@@ -139,7 +139,7 @@ def compiled_template(text: str) -> Any | None:
     """Return a chat template compiled in transformers' own sandbox, with its `render`.
 
     Calls `utils.chat_template_utils._compile_jinja_template` (transformers). Without it None:
-    every conversation is then rendered by `apply_chat_template`, which takes three times as long.
+    every conversation is then rendered by `apply_chat_template`, which takes twice as long.
     """
     try:
         from transformers.utils.chat_template_utils import _compile_jinja_template

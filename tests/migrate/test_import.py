@@ -61,16 +61,6 @@ TRL = """accelerate launch -m trl dpo --model_name_or_path some/model --dataset_
 """
 
 
-@pytest.fixture
-def read(tmp_path):
-    def settings(text, name="settings.yaml", **more):
-        file = tmp_path / name
-        file.write_text(text)
-        return import_settings(str(file), **more)
-
-    return settings
-
-
 def fates(found, fate):
     return {line.key for line in found.lines if line.fate == fate}
 

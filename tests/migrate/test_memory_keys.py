@@ -11,7 +11,6 @@ import accord
 from accord.config.schema import make_config
 from accord.errors import UsageError
 from accord.migrate import memory_keys, python_calls
-from accord.migrate.run import import_settings
 
 # A DPO run as tutorials write it: paged AdamW, gradient checkpointing, a prompt of its own length,
 # adapters of four projections.
@@ -63,16 +62,6 @@ adapters = LoraConfig(r=8, target_modules="all-linear", bias="none", task_type="
 trainer = DPOTrainer(model, args=DPOConfig(loss_type="ipo", optim="adamw_bnb_8bit"),
                      train_dataset=rows, peft_config=adapters)
 """
-
-
-@pytest.fixture
-def read(tmp_path):
-    def settings(text, name="settings.yaml", **more):
-        file = tmp_path / name
-        file.write_text(text)
-        return import_settings(str(file), **more)
-
-    return settings
 
 
 def lines(found, key):

@@ -1,5 +1,5 @@
-"""Chat templates rendered on messages of text alone, at a third of the time of
-`apply_chat_template`.
+"""Chat templates rendered on messages of text alone, in half of the time of
+`apply_chat_template` (14 against 25 µs a prompt of SmolLM2).
 
 transformers copies every message, with all that it holds, before each rendering: a message may be
 an object, or hold images. Those of a row with neither keys nor tools are text and a role, and are

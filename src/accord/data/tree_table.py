@@ -277,7 +277,7 @@ class Trees(Lazy[Tree]):
         """Return the token ids that occur, ascending."""
         parts = [ids for table in self._tables for ids in (table.ids, table.answer_ids)]
         largest = max((int(ids.max()) for ids in parts if len(ids)), default=-1)
-        seen = np.zeros(largest + 1, bool)  # 330 M ids: 0.7 s, where sorting them took 6
+        seen = np.zeros(largest + 1, bool)  # 330 M ids: 1.1 s, where np.unique took 6.7
         for ids in parts:
             seen[ids] = True
         return np.flatnonzero(seen)
