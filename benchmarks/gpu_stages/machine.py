@@ -1,4 +1,4 @@
-"""The machine that it runs on, and the rate at which it multiplies matrices at the models' shapes."""
+"""The machine, and the rate at which it multiplies matrices at the models' shapes."""
 
 from __future__ import annotations
 
