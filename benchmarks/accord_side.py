@@ -16,6 +16,7 @@ from accord.environment.settings import apply_env_defaults
 apply_env_defaults()
 
 import torch  # noqa: E402
+from model_shapes import base, write_model  # noqa: E402
 from peak import peak_gb  # noqa: E402
 
 CHECKED = 4  # rows an update of the float32 comparison
@@ -33,7 +34,8 @@ def prepare(spec: dict) -> dict:
     from accord.objectives import resolve
 
     case, folder = spec["case"], Path(spec["folder"])
-    model = load("smollm2", dtype=case["dtype"])
+    write_model(case["shape"], folder)
+    model = load(base(case, folder), dtype=case["dtype"])
     examples = read(spec["data"], resolve(case["method"]).rows, max_rows=800).examples
     trees = encoded(model, examples, case["max_tokens"])
     for name, size, updates in (
@@ -113,7 +115,7 @@ def config(case: dict, file: Path, size: int, adapter: Path | None = None, **mor
     from accord.config.schema import make_config
 
     raw = {
-        "model": {"name": "smollm2", "dtype": case["dtype"]},
+        "model": {"name": base(case, file.parent), "dtype": case["dtype"]},
         "objective": {"name": case["method"]},
         "data": {
             "train": str(file),
@@ -214,8 +216,10 @@ def arithmetic(case: dict, shapes: dict, found: list) -> dict:
 
     A product with a weight costs 2 · out · in a token; forward once, backward once for the input
     and once more for the weight where it trains; the reference forward once. Attention, norms and
-    adapters are left out.
+    adapters are left out. KTO's rows with the answers of others are scored by policy and reference,
+    without a gradient.
     """
+    from accord.data.order import mismatch
     from accord.forward.layout import micro_batches, pack
     from accord.objectives import resolve
 
@@ -223,13 +227,16 @@ def arithmetic(case: dict, shapes: dict, found: list) -> dict:
     head = 2 * shapes["head"][0] * shapes["head"][1]
     passes = (3 if case["all_weights"] else 2) + (1 if resolve(case["method"]).reference else 0)
     flops, tokens = [], []
-    for trees in found:
-        layouts = [pack([trees[i] for i in group]) for group in micro_batches(trees, 2048)]
-        packed, answers = (
-            sum(layout.tokens for layout in layouts),
-            sum(len(layout.targets) for layout in layouts),
-        )
-        flops.append(passes * (packed * trunk + answers * head))
+    for index, trees in enumerate(found):
+        others = mismatch(trees, index) if case["method"] == "kto" else []
+        work, packed = 0.0, 0
+        for rows, times in ((trees, passes), (others, 2)):
+            layouts = [pack([rows[i] for i in group]) for group in micro_batches(rows, 2048)]
+            unique = sum(layout.tokens for layout in layouts)
+            answers = sum(len(layout.targets) for layout in layouts)
+            work += times * (unique * trunk + answers * head)
+            packed += unique
+        flops.append(work)
         tokens.append(packed)
     return {
         "flops_an_update": statistics.mean(flops[1:]),

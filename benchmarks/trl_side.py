@@ -17,6 +17,7 @@ warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
+from model_shapes import model_folder  # noqa: E402
 from peak import device_peak_gb, peak_gb  # noqa: E402
 from peft import PeftModel  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
@@ -66,11 +67,9 @@ def check(spec: dict) -> dict:
 
 
 def run(case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates: int) -> Clock:
-    """Train the embedded model for `updates` updates on the batches in `ids`."""
-    from accord.models.embedded import embedded_folder
-
-    base = embedded_folder()
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, case["dtype"]))
+    """Train the case's model for `updates` updates on the batches in `ids`."""
+    weights = model_folder(case, folder)
+    model = AutoModelForCausalLM.from_pretrained(weights, dtype=getattr(torch, case["dtype"]))
     if not case["all_weights"]:
         model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
     options = options_of(
@@ -83,7 +82,7 @@ def run(case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates:
     )
     clock = Clock()
     rows = [row for rows in json.loads(ids.read_text())[:updates] for row in rows]
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(weights)
     trainer = TRAINERS[case["method"]](model, options, rows, tokenizer, clock)
     trainer.train()
     return clock

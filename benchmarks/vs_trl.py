@@ -2,7 +2,7 @@
 the other.
 
     pip install -e .[bench]
-    python benchmarks/vs_trl.py --data DIR [--only NAME,…] [--repeats 3]
+    python benchmarks/vs_trl.py --data DIR [--only "NAME; …"] [--repeats 3]
 
 For each case: 1. both train a few rows in float32 and must report the same log-probs and losses to
 1e-4, or no speed is reported; 2. TRL's settings (micro-batch, activation checkpointing) are tried
@@ -24,6 +24,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_shapes import SHAPES
+
 HERE = Path(__file__).parent
 RESULT = HERE / "results/vs_trl.json"
 TOLERANCE = 1e-4  # of losses and summed log-probs, float32
@@ -40,6 +42,7 @@ class Case:
     max_tokens: int = 512
     dtype: str = "bfloat16"
     all_weights: bool = False
+    shape: str = ""  # of a model with random weights (model_shapes.py); the embedded one without
     goal_speed: float = 0.0  # times TRL's rows a second
     goal_memory: float = 0.0  # of TRL's peak
 
@@ -57,6 +60,9 @@ CASES = {
     "truthfulqa dpo LoRA bf16": Case(
         "truthfulqa/pairs_train.jsonl", batch=16, goal_speed=6, goal_memory=0.3
     ),
+    "truthfulqa dpo LoRA float32": Case(
+        "truthfulqa/pairs_train.jsonl", batch=16, dtype="float32", goal_speed=6, goal_memory=0.3
+    ),
     "ultrafeedback dpo LoRA bf16": Case(
         "ultrafeedback_small/pairs_train.jsonl.gz", max_tokens=1024, goal_speed=8, goal_memory=0.25
     ),
@@ -66,6 +72,12 @@ CASES = {
     "hh_helpful orpo LoRA bf16": Case(
         "hh_helpful/train.jsonl.gz", "orpo", goal_speed=5, goal_memory=0.3
     ),
+} | {
+    # the share of elementwise work falls with the width
+    f"truthfulqa dpo LoRA bf16, {shape}": Case(
+        "truthfulqa/pairs_train.jsonl", batch=16, shape=shape, goal_speed=6, goal_memory=0.3
+    )
+    for shape in SHAPES
 }
 
 # What TRL can be run with on a CPU: micro-batches in rows, accumulated up to the batch; activation
@@ -85,7 +97,7 @@ SETTINGS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--only", help="cases, separated by commas")
+    parser.add_argument("--only", help="cases, separated by semicolons")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--settings", help="those of TRL to try, separated by semicolons; all where none is named"
@@ -93,13 +105,22 @@ def main() -> None:
     parser.add_argument(
         "--updates", type=int, default=3, help="updates of a process; the first is left out"
     )
+    parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
-    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for name in options.only.split(",") if options.only else CASES:
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    for name in cases(options.only):
         with tempfile.TemporaryDirectory() as folder:
             results[name] = measure(CASES[name], options.data, Path(folder), options)
-        RESULT.write_text(json.dumps(results, indent=1) + "\n")
+        options.output.write_text(json.dumps(results, indent=1) + "\n")
         print(row(name, CASES[name], results[name]), flush=True)
+
+
+def cases(only: str | None) -> list[str]:
+    """The cases asked for, or all. Raises SystemExit for one that is not in the table."""
+    names = [name.strip() for name in only.split(";")] if only else list(CASES)
+    if unknown := [name for name in names if name not in CASES]:
+        raise SystemExit(f"no case {unknown[0]!r}; there are: {'; '.join(CASES)}")
+    return names
 
 
 def measure(case: Case, data: Path, folder: Path, options: argparse.Namespace) -> dict:
