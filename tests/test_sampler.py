@@ -132,7 +132,8 @@ def test_a_stand_in_draws_for_a_run(tiny_folder, tmp_path):
     assert sampler.asked == [(12, 6, 1.0, 0)]
     assert sorted(len(c) for tree in batch.trees for c in tree.completions) == sorted([1, 2, 3] * 4)
     (line,) = [json for json in json_lines(tmp_path / "rollouts/000000.json") if "batch" in json]
-    assert line["policy"] == "fixed" and line["answers"][4]["text"] == "answer 4"
-    assert line["answers"][4]["sampled"] == -1.0 and not line["answers"][4]["ended"]
+    fifth = line["answers"][4]
+    assert fifth["policy"] == "fixed" and fifth["text"] == "answer 4" and not fifth["ended"]
+    assert fifth["segments"] == [{"author": "policy", "tokens": [7, 7], "sampled": [-0.5, -0.5]}]
     again = replace(source, _made=None, _number=None)
     assert again.drawn_batch(0, fresh=True).trees == batch.trees and len(sampler.asked) == 1

@@ -232,13 +232,28 @@ class Tree:
         """Count the unique tokens, which are the work of this tree."""
         return len(self.prompt) + sum(map(len, self.completions))
 
+    def scored_in(self, k: int) -> Sequence[int]:
+        """Return the places in completion k whose tokens are scored, in their order: all of them.
+        The others are attended to, and are no targets.
+        """
+        return range(len(self.completions[k]))
+
+    @property
+    def counts(self) -> list[int]:
+        """Count the scored tokens of each completion."""
+        return [len(self.scored_in(k)) for k in range(len(self.completions))]
+
+    def only(self, *places: int) -> Tree:
+        """Make the tree of the prompt and some of its completions, for a forward pass."""
+        return Tree(self.prompt, tuple(self.completions[k] for k in places), self.row)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout(Tree):
     """A prompt and K answers that the policy itself gave, with the numbers that their loss depends
     on.
 
-    All these are [C], over the tokens of the answers, laid end to end, on the host.
+    All these are [C], over the scored tokens of the answers, laid end to end, on the host.
     """
 
     old: Tensor | None = None  # nats, under the policy that gave them
@@ -246,6 +261,19 @@ class Rollout(Tree):
     reference: Tensor | None = None  # nats, if a KL term is in the loss
     expected: Tensor | None = None  # the value head's estimates, if there is one
     returns: Tensor | None = None  # and its targets
+    # of each answer, the places of the tokens that the policy drew; None: it drew them all. What
+    # others said in between (a tool, a user) is read, and not learned from.
+    scored: tuple[tuple[int, ...], ...] | None = None
+
+    def scored_in(self, k: int) -> Sequence[int]:
+        """Return the places in answer k whose tokens the policy drew."""
+        return range(len(self.completions[k])) if self.scored is None else self.scored[k]
+
+    def only(self, *places: int) -> Rollout:
+        """Make the tree of the prompt and some of its answers, without their numbers."""
+        scored = None if self.scored is None else tuple(self.scored[k] for k in places)
+        completions = tuple(self.completions[k] for k in places)
+        return Rollout(self.prompt, completions, self.row, scored=scored)
 
 
 # ---------------------------------------------------------------- numbers: what objectives see

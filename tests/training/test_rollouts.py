@@ -21,10 +21,11 @@ from accord.objectives import POLICY_OBJECTIVES, resolve
 from accord.pages.run import write_report
 from accord.rewards.reward import Rewards, Weighted
 from accord.rollouts import source
-from accord.rollouts.batches import Answer, build_batch
+from accord.rollouts.batches import build_batch
 from accord.rollouts.estimates import CarryOver
 from accord.rollouts.evaluation import summarise_answers
 from accord.rollouts.pairing import Pairing
+from accord.rollouts.record import Answer, Segment
 from accord.runs.export import load_checkpointed
 from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
@@ -280,7 +281,10 @@ def test_held_out_answers_are_the_policy_s_own(tiny_folder, prompts, tmp_path):
 
 def test_answers_without_a_gold_judgement_are_counted():
     """They are in no mean of gold rewards, and the share that they are is said."""
-    own = [Answer(0, "a", [1], True, -1.0), Answer(1, "b", [1], True, -1.0)]
+    own = [
+        Answer(n, text, (Segment("policy", (1,), (-1.0,)),), True)
+        for n, text in ((0, "a"), (1, "b"))
+    ]
     for answer in own:
         answer.reward, answer.parts = 1.0, {"length": 1.0}
     assert (
@@ -300,15 +304,13 @@ def answers(rewards, prompt=0, texts=None):
         Answer(
             prompt,
             text,
-            [5 + i, 6, 7][: 2 + i % 2],
+            (Segment("policy", (5 + i, 6, 7)[: 2 + i % 2], (-1.25,) * (2 + i % 2)),),
             True,
-            -3.0,
-            reward,
-            "" if reward is not None else "raised",
-            {},
-            [-1.0] * (2 + i % 2),
-            [-1.5] * (2 + i % 2),
-            [0.25] * (2 + i % 2),
+            reward=reward,
+            failure="" if reward is not None else "raised",
+            logps=[-1.0] * (2 + i % 2),
+            reference=[-1.5] * (2 + i % 2),
+            expected=[0.25] * (2 + i % 2),
         )
         for i, (reward, text) in enumerate(zip(rewards, texts, strict=True))
     ]

@@ -167,7 +167,7 @@ def _slopes(
 def _total(learner: UpdateContext, trees: Sequence[Tree]) -> int:
     """Count the rows, answers or answer tokens of the batch here, not with the step's code."""
     if learner.objective.denominator == "tokens":
-        return sum(len(c) for tree in trees for c in tree.completions)
+        return sum(n for tree in trees for n in tree.counts)
     if learner.kind == "rollouts":
         return sum(len(tree.completions) for tree in trees)
     return len(trees)
@@ -225,9 +225,9 @@ def by_network(learner: UpdateContext, slopes: Slopes, masters: Masters, plain: 
     scores = isinstance(model, RewardModel)
     pieces: list[tuple[Tree, Tensor]] = []
     for tree, values in zip(slopes.trees, slopes.values, strict=True):
-        sizes = [1 if scores else len(c) for c in tree.completions]
-        for completion, part in zip(tree.completions, values.split(sizes), strict=True):
-            pieces.append((replace(tree, completions=(completion,)), part))
+        sizes = [1] * len(tree.completions) if scores else tree.counts
+        for k, part in enumerate(values.split(sizes)):
+            pieces.append((tree.only(k), part))
     second = _second_attention(learner)
 
     def forward(piece: tuple[Tree, Tensor]) -> TokenLogps | TokenScores:

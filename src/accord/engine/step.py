@@ -230,7 +230,7 @@ def _losses(
 
 def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
     """Count what the sum of losses is divided by, in the whole batch: rows (each of the policy's
-    own answers is one) or answer tokens.
+    own answers is one) or scored answer tokens.
     """
     if objective.denominator == "rows":
         return (
@@ -238,7 +238,7 @@ def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
             if objective.rows == "rollouts"
             else len(trees)
         )
-    return sum(len(completion) for tree in trees for completion in tree.completions)
+    return sum(sum(tree.counts) for tree in trees)
 
 
 def _mix(seed: int, step: int, number: int) -> int:

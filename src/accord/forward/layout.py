@@ -57,9 +57,9 @@ class Layout:
     positions: Tensor  # [T] position of each token on its own path
     segments: tuple[Segment, ...]
     source: Tensor  # [C] index into T of the hidden state that predicts each completion token
-    targets: Tensor  # [C] the completion tokens
+    targets: Tensor  # [C] the completion tokens that are scored
     owner: Tensor  # [C] which of the N completions each belongs to
-    count: Tensor  # [N] tokens of each completion
+    count: Tensor  # [N] scored tokens of each completion
     # plans of attention, see blocks.plan_of and flex.attend
     plans: dict = field(default_factory=dict, repr=False)
     attention: str = "tree"  # its backend, by its name in backends.TREE_ATTENTION
@@ -83,13 +83,15 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu", share: int =
     owner: list[int] = []
     count: list[int] = []
     for tree, path in zip(trees, paths, strict=True):
-        for completion in tree.completions:
+        for k, completion in enumerate(tree.completions):
             start, stop = builder.lay(completion[:-1], path)
-            source.append(path[-1][1] - 1)  # the last prompt token predicts the first answer token
-            source.extend(range(start, stop))
-            targets.extend(completion)
-            owner.extend([len(count)] * len(completion))
-            count.append(len(completion))
+            # the last prompt token predicts the first answer token
+            before = [path[-1][1] - 1, *range(start, stop)]
+            scored = tree.scored_in(k)
+            source.extend(before[place] for place in scored)
+            targets.extend(completion[place] for place in scored)
+            owner.extend([len(count)] * len(scored))
+            count.append(len(scored))
 
     def tensor(values: list[int]) -> Tensor:
         return sent(torch.tensor(values, dtype=torch.long), device)

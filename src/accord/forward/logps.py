@@ -149,23 +149,23 @@ class Padded:
 
 def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
     rows = [
-        (len(tree.prompt), (*tree.prompt, *completion))
+        ([len(tree.prompt) + place for place in tree.scored_in(k)], (*tree.prompt, *completion))
         for tree in trees
-        for completion in tree.completions
+        for k, completion in enumerate(tree.completions)
     ]
     longest = max(len(ids) for _, ids in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
     owners: list[int] = []
     places: list[int] = []
-    for n, (prompt, tokens) in enumerate(rows):
+    for n, (scored, tokens) in enumerate(rows):
         ids[n, : len(tokens)] = torch.tensor(tokens)
         mask[n, : len(tokens)] = 1
-        owners.extend([n] * (len(tokens) - prompt))
-        places.extend(range(prompt, len(tokens)))
+        owners.extend([n] * len(scored))
+        places.extend(scored)
     row, column = torch.tensor(owners), torch.tensor(places)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    count = torch.tensor([len(tokens) - prompt for prompt, tokens in rows])
+    count = torch.tensor([len(scored) for scored, _ in rows])
     return Padded(
         *(sent(t, device) for t in (ids, mask, positions, row, column, ids[row, column], count))
     )

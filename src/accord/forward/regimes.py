@@ -58,10 +58,10 @@ def in_regimes(path: Path) -> Path:
 
 def _only(trees: Sequence[Tree], places: Sequence[tuple[int, int]]) -> list[Tree]:
     """Return the trees with those of their completions that stand in `places`, in their order."""
-    kept: dict[int, list[tuple[int, ...]]] = {}
+    kept: dict[int, list[int]] = {}
     for i, k in places:
-        kept.setdefault(i, []).append(trees[i].completions[k])
-    return [Tree(trees[i].prompt, tuple(own), trees[i].row) for i, own in kept.items()]
+        kept.setdefault(i, []).append(k)
+    return [trees[i].only(*own) for i, own in kept.items()]
 
 
 def _each(tokens: TokenLogps) -> list[TokenLogps]:

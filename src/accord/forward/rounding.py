@@ -156,8 +156,8 @@ def answer_alone(
         output = network(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=len(completion))
     logits = output.logits[0, -len(completion) :]
     logps = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
-    values = logps.gather(1, ids[0, len(tree.prompt) :, None]).squeeze(1)
-    count = torch.tensor([len(completion)], device=ids.device)
+    values = logps.gather(1, ids[0, len(tree.prompt) :, None]).squeeze(1)[[*tree.scored_in(0)]]
+    count = torch.tensor([len(values)], device=ids.device)
     return TokenLogps(values, torch.zeros_like(values), torch.zeros_like(ids[0, :1]), count)
 
 

@@ -1,15 +1,14 @@
 """A batch of the policy's own answers, and the part of it that is trained on: groups for a policy
 gradient, or pairs. All functions are pure.
-
-Each answer is recorded in plain numbers, so that a batch can be written to disk and read again, bit
-for bit.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from statistics import fmean
 
 import torch
@@ -19,29 +18,10 @@ from accord.objectives import BoundObjective
 from accord.objectives.policy_table import BoundPolicy
 from accord.rollouts.estimates import Answers, CarryOver, estimate_advantages, flat
 from accord.rollouts.pairing import Pairing
-from accord.types import Rollout, Tree
+from accord.rollouts.record import Answer
+from accord.types import Rollout, Tree, UsageError
 
 TOO_FEW = "fewer than two answers to the prompt have a reward"
-
-
-@dataclass
-class Answer:
-    """An answer and everything known about it before an update."""
-
-    prompt: int  # number of its prompt in the file
-    text: str
-    tokens: list[int]
-    ended: bool
-    sampled: float  # nats: its log-prob as the sampler computed it
-    reward: float | None = None
-    failure: str = ""  # why there is no reward
-    parts: dict[str, float | None] = field(default_factory=dict)
-    logps: list[float] = field(default_factory=list)  # nats per token, by the path that trains
-    reference: list[float] = field(default_factory=list)
-    expected: list[float] = field(default_factory=list)  # the value head's estimates, if any
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 @dataclass
@@ -104,11 +84,13 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
         ):
             out[f"rollouts/reward/{name}"] = fmean(values)
     return out | {
-        "rollouts/tokens": fmean(len(a.tokens) for a in answers),
+        "rollouts/tokens": fmean(a.count for a in answers),
         "rollouts/ended": fmean(a.ended for a in answers),
         "rollouts/kl": fmean(sum(a.logps) - sum(a.reference) for a in answers),
         "rollouts/sampler_gap": fmean(
-            abs(sum(a.logps) - a.sampled) / len(a.tokens) for a in answers
+            # one after the other: Python's own sum rounds differently from 3.12 on
+            abs(sum(a.logps) - reduce(add, a.sampled, 0.0)) / a.count
+            for a in answers
         ),
     }
 
@@ -132,7 +114,7 @@ def _rollouts(
     advantages, returns, after = estimate_advantages(
         objective.estimate, batch, objective.settings, carried
     )
-    per_tree = [sum(len(a.tokens) for a in group) for group in kept]
+    per_tree = [sum(a.count for a in group) for group in kept]
 
     def pieces(values: Tensor | None) -> Sequence[Tensor | None]:
         return values.float().split(per_tree) if values is not None else [None] * len(kept)
@@ -142,13 +124,18 @@ def _rollouts(
     trees: list[Tree] = [
         Rollout(
             prompts[group[0].prompt],
-            tuple(tuple(a.tokens) for a in group),
+            tuple(a.tokens for a in group),
             first_row + i,
-            None,
-            0.0,
-            *column,
+            old=old,
+            advantages=advantage,
+            reference=known,
+            expected=expected,
+            returns=goal,
+            scored=None if all(a.alone for a in group) else tuple(a.scored for a in group),
         )
-        for i, (group, *column) in enumerate(zip(kept, *columns, strict=True))
+        for i, (group, old, advantage, known, expected, goal) in enumerate(
+            zip(kept, *columns, strict=True)
+        )
     ]
     more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
     if returns is not None:
@@ -172,7 +159,7 @@ def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
     return Answers(
         torch.tensor([a.reward for a in flat_], dtype=torch.float64),
         torch.tensor([i for i, group in enumerate(groups) for _ in group]),
-        torch.tensor([len(a.tokens) for a in flat_]),
+        torch.tensor([a.count for a in flat_]),
         tokens("logps"),
         tokens("reference"),
         tokens("expected") if critic else None,
@@ -191,13 +178,18 @@ def _pairs(
     """
     trees: list[Tree] = []
     reasons: Counter[str] = Counter()
+    if not all(a.alone for group in groups for a in group):
+        raise UsageError(
+            "Answers with others' tokens in between make no pairs: a pair's log-prob is over whole"
+            " answers. Take a policy gradient (grpo, rloo, …)."
+        )
     for group in groups:
         found, why = pairing.pairs(
             [a.reward for a in group], [a.text for a in group], group[0].prompt + first_row
         )
         reasons.update([why] if why else [])
         for good, bad in found:
-            completions = (tuple(group[good].tokens), tuple(group[bad].tokens))
+            completions = (group[good].tokens, group[bad].tokens)
             trees.append(Tree(prompts[group[0].prompt], completions, first_row + len(trees)))
     return RolloutBatch(
         trees,

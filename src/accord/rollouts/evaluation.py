@@ -15,9 +15,9 @@ from accord.data.order import draw_rows
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.evaluate.intervals import AT_LEAST_ZERO, UNBOUNDED, bootstrap_mean
 from accord.evaluate.probe import divergences, repeated_share
-from accord.rollouts.batches import Answer
 from accord.rollouts.measuring import assign_rewards, kl_reference, score_answers
 from accord.rollouts.prompts import PromptSet
+from accord.rollouts.record import Answer
 from accord.types import Diverged
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def summarise_answers(
         if values := [part for a in known if (part := a.parts.get(name)) is not None]:
             out[f"eval_reward/{name}"] = float(np.mean(values))
     return out | {
-        "eval_tokens": float(np.mean([len(a.tokens) for a in answers])),
+        "eval_tokens": float(np.mean([a.count for a in answers])),
         "eval_ended": float(np.mean([a.ended for a in answers])),
         "eval_repeated": float(np.mean([repeated_share(a.tokens) for a in answers])),
     }
@@ -109,7 +109,7 @@ def _line(step: int, held_out: PromptSet, answer: Answer, kl: float, gold: float
         "at": str(held_out.question(answer.prompt).origin),
         "prompt": answer.prompt,
         "text": answer.text,
-        "tokens": len(answer.tokens),
+        "tokens": answer.count,
         "ended": answer.ended,
         "reward": answer.reward,
         "failure": answer.failure,

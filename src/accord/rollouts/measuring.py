@@ -11,8 +11,8 @@ from accord.engine.step import UpdateContext
 from accord.evaluate.probe import KLReference
 from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.reward import Reward, Rewards
-from accord.rollouts.batches import Answer
 from accord.rollouts.prompts import PromptSet
+from accord.rollouts.record import Answer
 from accord.types import Tree
 
 
@@ -35,7 +35,7 @@ def measure_logps(
     if isinstance(learner.objective, BoundPolicy) and learner.objective.critic:
         assert tokens.expected is not None, "the model has a value head"
         columns["expected"] = tokens.expected
-    sizes = [len(answer.tokens) for answer in own]
+    sizes = [answer.count for answer in own]
     for name, values in columns.items():
         for answer, piece in zip(own, values.float().cpu().split(sizes), strict=True):
             setattr(answer, name, piece.tolist())

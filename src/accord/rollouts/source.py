@@ -24,20 +24,20 @@ from accord.data.token_digest import prompts_digest
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import within_memory
 from accord.engine.step import UpdateContext
-from accord.environment.digests import text_digest
 from accord.errors import plural
 from accord.forward.shares import shares
 from accord.models import fingerprint
 from accord.objectives import BoundObjective
 from accord.rewards.reward import Weighted
-from accord.rollouts.batches import Answer, RolloutBatch, build_batch, group_by_prompt
+from accord.rollouts.batches import RolloutBatch, build_batch, group_by_prompt
 from accord.rollouts.estimates import CarryOver
 from accord.rollouts.evaluation import evaluate_answers
+from accord.rollouts.files import BatchFiles
 from accord.rollouts.measuring import assign_rewards, kl_reference, measure_logps
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.prompts import PromptSet
+from accord.rollouts.record import Answer, Segment
 from accord.runs.display import Display
-from accord.runs.files import write_text, writing
 from accord.runs.judging_costs import JudgingCosts
 from accord.runs.signals import Stop
 from accord.sampling.sampler import Sampler
@@ -45,7 +45,6 @@ from accord.types import Refused, Tree, Turn
 
 ATTEMPTS = 3  # draws of a batch with nothing to train on, before that is an error
 PIECE = 8  # prompts answered between two checks for a stop
-FOLDER = "rollouts"
 
 
 @dataclass
@@ -73,6 +72,7 @@ class RolloutSource:
             self.folder,
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
         )
+        self.files = BatchFiles(self.folder, self.display)
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
         self.prompts.of_tree = self.prompt_of
 
@@ -122,6 +122,10 @@ class RolloutSource:
         drew it.
         """
         return update % self.config.rollout_settings.num_iterations == 0
+
+    def _first_update(self, number: int) -> int:
+        """Return the first update of a batch."""
+        return number * self.config.rollout_settings.num_iterations
 
     def metrics(self, update: int) -> dict[str, float]:
         """Return the metrics of an update's batch of answers."""
@@ -271,7 +275,10 @@ class RolloutSource:
         """Draw the answers of one batch, with rewards and log-probs; the answers to one prompt are
         next to each other.
         """
+        policy = self.sampler.policy_version()
         answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
+        for answer in answers:
+            answer.policy, answer.updates = policy, self._first_update(number)
         assign_rewards(self.reward, self.prompts, answers)
         self.judging.write()
         self.stop.poll()
@@ -315,7 +322,7 @@ class RolloutSource:
                 first_row=first + start * k,
             )
             out += [
-                Answer(n, s.text, list(s.tokens), s.ended, s.logprob)
+                Answer(n, s.text, (Segment("policy", s.tokens, s.logps),), s.ended)
                 for n, s in zip(asked, found, strict=True)
             ]
         return out
@@ -326,7 +333,7 @@ class RolloutSource:
         """
         groups = group_by_prompt(answers)
         trees = [
-            Tree(prompts.trees[g[0].prompt], tuple(tuple(a.tokens) for a in g), i)
+            Tree(prompts.trees[g[0].prompt], tuple(a.tokens for a in g), i)
             for i, g in enumerate(groups)
         ]
         start = kl_reference(self.learner)
@@ -362,68 +369,49 @@ class RolloutSource:
         if number == 0:
             return CarryOver()
         if number - 1 not in self._carried:
-            found = self._load(number - 1)
+            found = self.files.load(number - 1)
             if found is None:
                 raise Refused(
-                    f"{self._file(number - 1)} is missing or damaged, and batch {number} of answers"
-                    " hangs on it. Start a new run."
+                    f"{self.files.path(number - 1)} is missing or damaged, and batch {number} of"
+                    " answers hangs on it. Start a new run."
                 )
             self._carried[number - 1] = CarryOver(**found["carried"])
         return self._carried[number - 1]
 
-    def _file(self, number: int) -> Path:
-        assert self.folder is not None, "without a folder no batch is written or looked for"
-        return self.folder / FOLDER / f"{number:06}.json"
-
     def _write(
         self, number: int, attempt: int, answers: Sequence[Answer], out: RolloutBatch
     ) -> None:
-        if self.folder is None:
-            return
-        with writing(self.folder):
-            (self.folder / FOLDER).mkdir(exist_ok=True)
+        asked = dict.fromkeys(a.prompt for a in answers)
         content = {
-            "batch": number,
             "attempt": attempt,
-            "policy": self.sampler.policy_version(),
             "carried": out.carried.as_dict(),
             "figures": out.figures,
             "not_trained_on": dict(out.reasons),
+            "prompts": {str(n): list(self.prompts.trees[n]) for n in asked},
             "at": [str(self.prompts.question(a.prompt).origin) for a in answers],
             "answers": [a.as_dict() for a in answers],
         }
-        body = json.dumps(content, ensure_ascii=True)
-        write_text(
-            self._file(number), json.dumps({"sha256": text_digest(body)}) + "\n" + body + "\n"
-        )
-
-    def _load(self, number: int) -> dict | None:
-        """Load a batch from disk, if it is complete."""
-        if self.folder is None or not (file := self._file(number)).is_file():
-            return None
-        try:
-            seal, body = file.read_text(encoding="utf-8").splitlines()
-            whole = json.loads(seal)["sha256"] == text_digest(body)
-            found = json.loads(body) if whole else None
-        except (ValueError, KeyError, TypeError, OSError):
-            found = None
-        if found is None:
-            self.display.line(f"! {file} is damaged and is passed over")
-        return found
+        self.files.write(number, content)
 
     def _read(self, number: int, fresh: bool) -> RolloutBatch | None:
         """Read a batch that this run drew before; if it must be fresh, only one drawn by this very
         policy.
         """
-        found = self._load(number)
+        found = self.files.load(number)
         if found is None:
             return None
-        if fresh and found["policy"] != self.sampler.policy_version():
+        asked = {int(n): tuple(ids) for n, ids in found["prompts"].items()}
+        if any(self.prompts.trees[n] != ids for n, ids in asked.items()):
+            self.display.line(f"! batch {number} of answers has other prompts; drawn again")
+            return None
+        answers = [Answer.from_dict(answer) for answer in found["answers"]]
+        policy = self.sampler.policy_version() if fresh else None
+        if fresh and any(answer.policy != policy for answer in answers):
             self.display.line(
                 f"! batch {number} of answers was drawn by other weights than these; drawn again"
             )
             return None
-        return self._of([Answer(**answer) for answer in found["answers"]], number)
+        return self._of(answers, number)
 
 
 def _words(out: RolloutBatch) -> str:

@@ -112,8 +112,8 @@ def _wrong_tokens(learner: UpdateContext, slopes: Slopes) -> str:
     if it does not.
     """
     for tree, values in zip(slopes.trees, slopes.values, strict=True):
-        answers = tree.completions
-        wanted = len(answers) if learner.objective.needs == "scores" else sum(map(len, answers))
+        scores = learner.objective.needs == "scores"
+        wanted = len(tree.completions) if scores else sum(tree.counts)
         if len(values) != wanted:
             return f"the forward path counts {len(values)} answer tokens; there are {wanted}"
     return ""

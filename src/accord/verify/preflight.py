@@ -138,15 +138,19 @@ def _untied(model: LanguageModel) -> str:
 
 
 def mask(trees: Sequence[Tree]) -> Finding:
-    """Check that each answer token is a target once, predicted from the token before it, and that
-    no prompt token is.
+    """Check that each answer token that the policy is to learn is a target once, predicted from
+    the token before it, and that no other token is.
     """
     layout = pack(trees)
-    expected = [token for tree in trees for completion in tree.completions for token in completion]
-    before = [t for tree in trees for c in tree.completions for t in (tree.prompt[-1], *c[:-1])]
-    depth = [
-        len(tree.prompt) - 1 + i for tree in trees for c in tree.completions for i in range(len(c))
+    scored = [
+        (tree, (*tree.prompt[-1:], *completion), place)
+        for tree in trees
+        for k, completion in enumerate(tree.completions)
+        for place in tree.scored_in(k)
     ]
+    expected = [tokens[place + 1] for _, tokens, place in scored]
+    before = [tokens[place] for _, tokens, place in scored]
+    depth = [len(tree.prompt) - 1 + place for tree, _, place in scored]
     right = (
         layout.targets.tolist() == expected
         and layout.ids[layout.source].tolist() == before

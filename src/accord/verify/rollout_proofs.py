@@ -153,7 +153,7 @@ def advantages_placed(trees: Sequence[Tree]) -> Finding:
     """
     for tree in trees:
         assert isinstance(tree, Rollout), "answers that the policy drew"
-        tokens = sum(map(len, tree.completions))
+        tokens = sum(tree.counts)
         for name in ("old", "advantages", "reference", "expected", "returns"):
             values = getattr(tree, name)
             if values is not None and (values.shape != (tokens,) or not values.isfinite().all()):
@@ -167,7 +167,7 @@ def advantages_placed(trees: Sequence[Tree]) -> Finding:
                     {},
                     "an advantage would stand on another token, or nowhere; report this",
                 )
-    total = sum(map(len, (c for tree in trees for c in tree.completions)))
+    total = sum(sum(tree.counts) for tree in trees)
     return Finding("step0.rewards", "ok", f"{total:,} answer tokens, each with its own advantage")
 
 

@@ -74,7 +74,7 @@ def bookkeeping(
                 rows=sorted(again)[:8],
             )
         ]
-    tokens = [sum(map(len, tree.completions)) for tree in batch.trees]
+    tokens = [sum(tree.counts) for tree in batch.trees]
     if records["tokens"].tolist() != tokens:
         return [
             broken(
