@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training.worlds import GONE, in_world
 
+from accord.distributed.device import take_device
 from accord.distributed.world import (
     ALONE,
     World,
@@ -19,7 +20,6 @@ from accord.distributed.world import (
     join_world,
     patience,
     restore_order,
-    take_device,
 )
 from accord.environment.settings import ranks
 from accord.runs.signals import Stop

@@ -13,26 +13,31 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial, reduce
+from itertools import islice
 from pathlib import Path
 
 from accord.assess.answer_endings import ended_columns, ended_of, endings
 from accord.assess.generation import Sampling, answer_row, provenance
+from accord.assess.one_writer import SharedFile
 from accord.assess.opened import OpenModel, open_model
 from accord.assess.soundness import growth, language
 from accord.data.columns import other_columns
 from accord.data.containers import locate
 from accord.data.convert import INPUT_COLUMNS
-from accord.data.growing_file import GrowingFile
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Questions, read_prompts
 from accord.data.read import require_columns
 from accord.data.sample_prompts import PromptRow
 from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
+from accord.distributed.world import ALONE, World
 from accord.errors import plural, printable
 from accord.models.model_checks import halved
 from accord.rewards.load import load_rewards
+from accord.rewards.reward import Rewards
 from accord.rollouts.pairing import Pairing
+from accord.runs.judging_costs import add_sessions
 from accord.sampling.local import LocalSampler
 from accord.sampling.sampler import Prompt, Sample
 from accord.types import DataError, Turn, UsageError
@@ -83,8 +88,10 @@ def sample_opened(
     limit: int | None = None,
     about: Mapping[str, object] | None = None,
     beside: Beside | None = None,
+    world: World = ALONE,
 ) -> dict:
-    """Draw K answers of an open model to each prompt; write one line per prompt.
+    """Draw K answers of an open model to each prompt; write one line per prompt. Several processes
+    deal the pieces among them, so that each piece is drawn as one process draws it.
 
     Args:
       read: the prompts, read from the path `prompts`.
@@ -101,29 +108,35 @@ def sample_opened(
     opened.warnings += growth(opened.model, asked.ids, sampling.max_new_tokens)
     for line in (*(f"! {each}" for each in opened.warnings), *(f"  {n}" for n in opened.notes)):
         say(line)
-    file = GrowingFile(output, {**provenance(opened, sampling, read), **(about or {})}, PIECE)
+    known = {**provenance(opened, sampling, read), **(about or {})}
+    file = SharedFile.begin(world, output, known, PIECE)
     columns = other_columns(prompts, read)
     begun, k = file.done, sampling.k
     sampler = LocalSampler.of(opened.model)
     if begun:
         say(f"{file.part}: goes on behind {begun:,} prompts that were answered before")
-    for start in range(begun, len(asked.ids), PIECE):
+
+    def answered(start: int) -> Iterator[dict]:
         questions = asked.questions[start : start + PIECE]
         repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(k)]
         answers = sampler.sample(repeated, **sampling.options(), first_row=start * k)
         more = beside(repeated, answers) if beside is not None else {}
-        rows = []
         for i, question in enumerate(questions):
             own = slice(i * k, (i + 1) * k)
             further = {name: list(values[own]) for name, values in more.items()}
-            rows.append(
-                {
-                    **answer_row(question, answers[own], {}),
-                    **further,
-                    "row": columns.get(question.origin.line, {}),
-                }
-            )
-        file.add(rows)
+            yield {
+                **answer_row(question, answers[own], {}),
+                **further,
+                "row": columns.get(question.origin.line, {}),
+            }
+
+    def drawn(starts: range, own: range) -> list[dict]:
+        return [row for i in own for row in answered(starts[i])]
+
+    pieces = range(begun, len(asked.ids), PIECE)
+    for at in range(0, len(pieces), world.size):
+        starts = pieces[at : at + world.size]
+        file.add(world.share_out(len(starts), partial(drawn, starts)))
         say(f"{file.done:,} of {len(asked.ids):,} prompts answered")
     file.finish()
     left_out = dict(asked.left_out)
@@ -147,9 +160,10 @@ def score_file(
     options: Mapping[str, Mapping[str, object]],
     say: Say,
     naming: Naming = PLAIN,
+    world: World = ALONE,
 ) -> dict:
     """Write the reward of every answer of a file of answers, in a column `rewards`. A missing
-    reward is null, with the reason.
+    reward is null, with the reason. Several processes deal the lines among them.
 
     Raises:
       AccordError: no such reward or file. DataError: no answer has a reward; nothing is written.
@@ -157,7 +171,8 @@ def score_file(
     reward = load_rewards(specs, options)
     for mark, note in reward.notes:
         say(f"{mark} {note}")
-    file = GrowingFile(
+    file = SharedFile.begin(
+        world,
         output,
         {
             "answers": _digest(path),
@@ -166,34 +181,53 @@ def score_file(
         },
     )
     begun, answers = file.done, 0
-    for number, (line, row) in enumerate(_rows(path, naming)):
-        texts = _texts(row, path, line)
-        answers += len(texts)
-        if number < begun:
-            continue
-        turns, columns = _asked(row, path, line)
-        found = reward([turns] * len(texts), texts, [columns] * len(texts))
-        values = [None if math.isnan(value) else value for value in found.values.tolist()]
-        parts = {
-            name: [None if math.isnan(v) else v for v in part.tolist()]
-            for name, part in found.parts.items()
+
+    def scored(lines: Sequence[tuple[int, dict]], own: range) -> list[dict]:
+        out = []
+        for line, row in (lines[i] for i in own):
+            texts = _texts(row, path, line)
+            turns, columns = _asked(row, path, line)
+            found = reward([turns] * len(texts), texts, [columns] * len(texts))
+            out.append(_scored(row, found))
+        return out
+
+    rows = enumerate(_rows(path, naming))
+    while some := list(islice(rows, world.size)):
+        answers += sum(len(_texts(row, path, line)) for _, (line, row) in some)
+        fresh = [asked for number, asked in some if number >= begun]
+        if fresh:
+            file.add(world.share_out(len(fresh), partial(scored, fresh)))
+            if file.done % 100 < len(fresh):
+                say(f"{plural(file.done, 'prompt')} scored")
+    accounts = reduce(add_sessions, world.gather(reward.account()))
+    return world.on_first(
+        lambda: {
+            "output": output,
+            **_finished(file, answers, accounts, say),
+            "reward_models": [note for _, note in reward.notes],
+            "resumed": begun,
         }
-        failures = {str(i): reason for i, reason in found.failures.items()}
-        sampled = {"sampled": row["provenance"]} if "provenance" in row else {}
-        file.add(
-            [
-                {
-                    **row,
-                    "rewards": values,
-                    "reward_parts": parts,
-                    "reward_failures": failures,
-                    **sampled,
-                }
-            ]
-        )
-        if file.done % 100 == 0:
-            say(f"{plural(file.done, 'prompt')} scored")
-    accounts = reward.account()
+    )
+
+
+def _scored(row: dict, found: Rewards) -> dict:
+    """Make the line of a prompt's answers with their rewards."""
+    values = [None if math.isnan(value) else value for value in found.values.tolist()]
+    parts = {
+        name: [None if math.isnan(v) else v for v in part.tolist()]
+        for name, part in found.parts.items()
+    }
+    failures = {str(i): reason for i, reason in found.failures.items()}
+    sampled = {"sampled": row["provenance"]} if "provenance" in row else {}
+    return {**row, "rewards": values, "reward_parts": parts, "reward_failures": failures, **sampled}
+
+
+def _finished(file: SharedFile, answers: int, accounts: Mapping, say: Say) -> dict:
+    """Give a scored file its name, and say what came of it.
+
+    Raises:
+      DataError: no answer has a reward; the file is gone.
+    """
     outcome = _Outcome.of(file.part) if file.done else _Outcome()
     if answers and not outcome.rewarded:
         file.part.unlink()
@@ -203,16 +237,13 @@ def score_file(
     for told in (*(f"! {each}" for each in warnings), *_told(outcome.reasons, accounts)):
         say(told)
     return {
-        "output": output,
         "prompts": file.done,
         "answers": answers,
         "rewarded": outcome.rewarded,
         "missing": outcome.missing,
         "reasons": dict(outcome.reasons),
         "accounts": accounts,
-        "reward_models": [note for _, note in reward.notes],
         "warnings": warnings,
-        "resumed": begun,
     }
 
 

@@ -12,7 +12,7 @@ if that name exists.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,12 @@ import psutil
 
 from accord.campaign.log import append_entry, logged, stopwatch
 from accord.campaign.plan import PLAN
+from accord.distributed.world import ALONE, World, join_world
 from accord.engine.release import release
 from accord.runs.display import Display
 from accord.runs.files import STAGING, recover, writing
 from accord.runs.folder import RunFolder
+from accord.runs.ranks import display_for_rank
 from accord.runs.signals import Stop, stop_on_signals
 from accord.types import Interrupted, UsageError
 
@@ -38,6 +40,7 @@ class CampaignFolder:
     display: Display
     command: tuple[str, ...]
     stop: Stop
+    world: World = ALONE  # the processes that work on it together; the first one writes
 
     def say(self, text: str) -> None:
         self.display.line(text)
@@ -47,17 +50,21 @@ class CampaignFolder:
         """Run one stage. A signal waits until the code of the stage lets it through, or until the
         stage is over.
         """
-        self.stop.poll()
+        self.world.agree(self.stop.poll)
         self.say(f"{name} …")
         resident = psutil.Process().memory_info().rss
-        append_entry(self.folder, LOG, {"stage": name, "what": "began", "resident": resident})
+        self._log({"stage": name, "what": "began", "resident": resident})
         took, what = stopwatch(), "stopped"
         try:
             yield
             what = "ended"
         finally:
-            append_entry(self.folder, LOG, {"stage": name, "what": what, **took()})
+            self._log({"stage": name, "what": what, **took()})
             release()
+
+    def _log(self, entry: dict) -> None:
+        if self.world.first:
+            append_entry(self.folder, LOG, entry)
 
     def logged(self) -> list[dict]:
         """Read what happened, in order."""
@@ -85,28 +92,51 @@ def campaign_lock(
     signs: Sequence[str] = (PLAN,),
     at_once: bool = True,
 ) -> Iterator[CampaignFolder]:
-    """Lock the folder for this process. A signal ends the work with a message on how to resume.
+    """Lock the folder for this process, and those that torchrun started with it. A signal ends the
+    work with a message on how to resume.
 
     Args:
       signs: files or folders, one of which exists in a folder that can be resumed.
-      at_once: True if a signal ends the work at once; else it waits for the next poll.
+      at_once: True if a signal ends the work at once; else it waits for the next poll, as it does
+        where there are several processes.
 
     Raises:
-      UsageError: something else stands there. CheckpointError: another process is at work there.
+      UsageError: something else stands there, or not all processes see the folder.
+      CheckpointError: another process is at work there.
       Interrupted: a signal has come.
     """
-    folder = _opened(output, signs).resolve()
-    with stop_on_signals() as stop, RunFolder(folder).alone():
-        recover(folder)
+    with join_world() as world, stop_on_signals() as stop, ExitStack() as held:
+        display = display_for_rank(display, world)
+
+        def take() -> str:
+            folder = _opened(output, signs).resolve()
+            held.enter_context(RunFolder(folder).alone())
+            recover(folder)
+            return str(folder)
+
+        folder = Path(world.on_first(take))
+        world.agree(lambda: _require_seen(folder))
         try:
-            with stop.at_once() if at_once else stop.at_safe_points():
-                yield CampaignFolder(folder, display, command, stop)
+            with stop.at_once() if at_once and world.size == 1 else stop.at_safe_points():
+                yield CampaignFolder(folder, display, command, stop, world)
         except (Interrupted, KeyboardInterrupt) as signal:
             # its hint is about the run of one stage, which the same command goes on with
             said = signal.without_hint if isinstance(signal, Interrupted) else "stopped."
-            raise Interrupted(
-                f"{said} What is finished stays. Go on with the same command."
-            ) from None
+            stopped = Interrupted(f"{said} What is finished stays. Go on with the same command.")
+            stopped.on_all_ranks = getattr(signal, "on_all_ranks", False)
+            raise stopped from None
+
+
+def _require_seen(folder: Path) -> None:
+    """
+    Raises:
+      UsageError: this process does not see the folder that the first one made.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} is not on this machine: the processes of this command read what the first"
+            " one writes. Name a folder on a disk that all of them see: --output DIR."
+        )
 
 
 def _opened(output: str, signs: Sequence[str]) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from accord.assess.opened import ADAPTER, WHOLE
 from accord.campaign.folder import CampaignFolder
 from accord.config.schema import Config
+from accord.distributed.world import join_world
 from accord.environment.digests import file_digest
 from accord.runs.display import CellDisplay, Display
 from accord.runs.export import export_run
@@ -28,10 +29,11 @@ def train_or_resume(config: Config, display: Display, command: Sequence[str]) ->
       AccordError: of the class that its cause has.
     """
     path = config.run_folder
-    if is_begun(path):
-        resume(str(path), display, command)
-    else:
-        start(config, display, command)
+    with join_world() as world:
+        if world.on_first(lambda: is_begun(path)):
+            resume(str(path), display, command)
+        else:
+            start(config, display, command)
 
 
 def is_begun(path: Path) -> bool:
@@ -44,7 +46,7 @@ def train_stage(
 ) -> Path:
     """Return the saved model of a run; train the run first if it is not over."""
     path = config.run_folder
-    if saved_folder(path) is None:
+    if not desk.world.on_first(lambda: saved_folder(path) is not None):
         with desk.stage(name):
             carry(config, CellDisplay(desk.display, name), desk.command)
     return model_of(path)
@@ -65,13 +67,34 @@ def model_of(path: Path) -> Path:
     return whole
 
 
-def make_once(desk: CampaignFolder, name: str, target: Path, make: Callable[[], object]) -> Path:
-    """Make a file, unless it is there already. Its maker puts it there as a whole."""
-    if not target.exists():
-        with writing(desk.folder):
-            target.parent.mkdir(parents=True, exist_ok=True)
+def make_once(
+    desk: CampaignFolder,
+    name: str,
+    target: Path,
+    make: Callable[[], object],
+    *,
+    together: bool = False,
+) -> Path:
+    """Make a file, unless it is there already. Its maker puts it there as a whole.
+
+    Args:
+      together: the maker shares its work among all processes; else the first one makes the file.
+    """
+    world = desk.world
+
+    def begin() -> bool:
+        if not target.exists():
+            with writing(desk.folder):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            return True
+        return False
+
+    def made() -> None:
+        make()
+
+    if world.on_first(begin):
         with desk.stage(name):
-            make()
+            world.agree(made) if together else world.on_first(made)
     return target
 
 

@@ -400,7 +400,8 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
 
         if ranks()[1] > 1 and not many:
             alone = UsageError(
-                "Only train and resume share their work among processes. Leave out torchrun."
+                "Only train, resume, iterate and rlhf share their work among processes. Leave out"
+                " torchrun."
             )
             alone.on_all_ranks = True
             raise alone

@@ -86,7 +86,7 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
             say(as_json, f"\nrounds.json beside the rounds in {output}")
             return record
 
-        run(work, as_json)
+        run(work, as_json, many=True)
 
     return iterate
 
@@ -148,6 +148,6 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
             say(as_json, f"\nrlhf.json beside the phases in {output}")
             return record
 
-        run(work, as_json)
+        run(work, as_json, many=True)
 
     return rlhf

@@ -200,6 +200,9 @@ class RolloutsConfig(Section):
     weighted sum counts."""
     reward_options: dict[str, dict[str, Any]] = {}
     """Keyword arguments of a reward, by its name."""
+    reward_models: Literal["auto", "each", "first"] = "auto"
+    """Which of several processes hold the reward models: each a copy, or the first one, which then
+    scores the answers of all. auto: copies where they take no more than half of the free memory."""
     num_generations: Annotated[int, Field(strict=True, ge=2, le=1024)] = 4
     """Answers to each prompt; the prompt is computed once. train.batch_size is the number of
     prompts."""

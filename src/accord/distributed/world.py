@@ -161,11 +161,25 @@ class World:
 
     def gather(self, value) -> list:
         """Return every rank's `value`, which must be JSON, in the order of ranks."""
-        return (
-            [value]
-            if self.size == 1
-            else [_read(m[VALUE]) for m in self.gather_or_raise(lambda: {VALUE: _text(value)})]
-        )
+        return self.gather_from(lambda: value)
+
+    def gather_from(self, work: Callable[[], T]) -> list[T]:
+        """Do `work` on every rank; return what each gave, which must be JSON, in the order of
+        ranks, or raise one failure on all.
+        """
+        if self.size == 1:
+            return [work()]
+        return [_read(m[VALUE]) for m in self.gather_or_raise(lambda: {VALUE: _text(work())})]
+
+    def share_out(self, count: int, work: Callable[[range], list[T]]) -> list[T]:
+        """Deal `count` things in blocks, in their order; return the lists that `work` makes of the
+        blocks, laid end to end, on every rank.
+
+        Every rank works, also on an empty block: what it does may be an exchange itself.
+        """
+        ends = [count * rank // self.size for rank in range(self.size + 1)]
+        own = range(ends[self.rank], ends[self.rank + 1])
+        return [one for found in self.gather_from(lambda: work(own)) for one in found]
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Sum tensors of one dtype over all ranks, in place: every rank then holds the same
@@ -268,6 +282,7 @@ class World:
 
 
 ALONE = World()
+_JOINED: list[World] = []  # the world that this process is in, while it is
 GLOO = re.compile(r"gloo|Connection (closed|reset)|Timed out", re.IGNORECASE)
 
 
@@ -278,12 +293,14 @@ GLOO = re.compile(r"gloo|Connection (closed|reset)|Timed out", re.IGNORECASE)
 def join_world() -> Iterator[World]:
     """Join the world that torchrun describes in the environment; `ALONE` without it.
 
+    Inside the block it is joined already: a command of several runs joins once for all of them.
+
     Raises:
       UsageError: no way to reach the other ranks.
     """
     rank, size = ranks()
-    if size == 1:
-        yield ALONE
+    if size == 1 or _JOINED:
+        yield _JOINED[-1] if _JOINED else ALONE
         return
     longest = patience()
     # Messages go through gloo, whose broken connections raise; gradients of a GPU through NCCL.
@@ -299,9 +316,9 @@ def join_world() -> Iterator[World]:
         ) from error
     world = World(rank, size, ("",) * size, store=dist.PrefixStore("accord", store))
     try:
-        yield replace(
-            world, places=tuple(world.gather(f"{platform.node()}, process {os.getpid()}"))
-        )
+        places = world.gather(f"{platform.node()}, process {os.getpid()}")
+        _JOINED.append(replace(world, places=tuple(places)))
+        yield _JOINED[-1]
     except PeerLost:
         raise  # the group is broken, and taking it down in order would wait for those who are gone
     except BaseException:
@@ -309,6 +326,8 @@ def join_world() -> Iterator[World]:
         raise
     else:
         dist.destroy_process_group()
+    finally:
+        _JOINED.clear()
 
 
 def patience() -> timedelta:
@@ -324,47 +343,6 @@ def patience() -> timedelta:
             f" {PATIENCE:g}: unset {PATIENCE_NAME}"
         )
     return timedelta(seconds=float(given or PATIENCE))
-
-
-def take_device(world: World, device: str) -> None:
-    """Give this rank the GPU of its LOCAL_RANK, or its share of the cores.
-
-    Args:
-      device: what the run was configured for.
-
-    Raises:
-      UsageError: there are fewer devices than ranks.
-    """
-    if world.size == 1:
-        return
-    local, beside = (
-        int(os.environ.get(name, default))
-        for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
-    )
-    if re.fullmatch(r"mps|cuda:\d+", device):
-        raise UsageError(
-            f"model.device = {device} names one device for {world.size} processes. Leave it at"
-            " auto."
-        )
-    if device == "cpu" or not torch.cuda.is_available():
-        _share_cores(beside)
-        return
-    if local >= torch.cuda.device_count():
-        raise UsageError(
-            f"{beside} processes on a machine with {torch.cuda.device_count()} GPUs: each needs its"
-            f" own.\nStart torchrun with --nproc-per-node {torch.cuda.device_count()}, or train on"
-            " the CPU: --set model.device=cpu"
-        )
-    torch.cuda.set_device(local)
-
-
-def _share_cores(processes: int) -> None:
-    """Take an equal share of this machine's cores, unless OMP_NUM_THREADS says otherwise.
-
-    torchrun itself sets it to 1 where the user has not, so 1 is not taken for anyone's wish.
-    """
-    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 # ---------------------------------------------------------------- dealing

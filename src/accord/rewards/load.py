@@ -81,6 +81,7 @@ def load_rewards(
     options: Mapping[str, Mapping[str, object]] | None = None,
     *,
     flag: str = "--set",
+    keep: Callable[[Callable[[], Reward]], Reward] | None = None,
 ) -> Weighted:
     """Load the weighted sum of some rewards.
 
@@ -91,6 +92,7 @@ def load_rewards(
       options: keyword arguments by NAME; of a function, `timeout` is ours and the others are its
         own. Those of `judge` hold for every address.
       flag: the option of the command that gives such options, for messages.
+      keep: makes the reward of a function that loads a reward model; None loads it here.
 
     Raises:
       UsageError: none, one that is unknown or named twice, a weight that is no number, or options
@@ -109,7 +111,7 @@ def load_rewards(
             f"options for {stray!r}, which is none of the rewards ({', '.join(names)}): they would"
             " do nothing."
         )
-    return Weighted([(_load(name, own, flag), weight) for name, weight in parts])
+    return Weighted([(_load(name, own, flag, keep), weight) for name, weight in parts])
 
 
 def permitted_weak(
@@ -121,9 +123,8 @@ def permitted_weak(
     own = {name: dict(given) for name, given in options.items()}
     if "weak_reward" not in allow:
         return own
-    for name, _ in map(parse_weighted, specs):
-        if name not in BUILT_IN and _is_model(name):
-            own[name] = {"allow_weak": True} | own.get(name, {})
+    for name in model_names(specs):
+        own[name] = {"allow_weak": True} | own.get(name, {})
     return own
 
 
@@ -158,11 +159,22 @@ def parse_weighted(spec: str) -> tuple[str, float]:
     return name, weight
 
 
+def model_names(specs: Sequence[str]) -> list[str]:
+    """Return the names of the reward models among some rewards."""
+    names = [name for name, _ in map(parse_weighted, specs)]
+    return [name for name in names if name not in BUILT_IN and _is_model(name)]
+
+
 def _is_model(name: str) -> bool:
     return is_hub(name) or Path(name).expanduser().is_dir()
 
 
-def _load(name: str, given: Mapping[str, dict], flag: str) -> Reward:
+def _load(
+    name: str,
+    given: Mapping[str, dict],
+    flag: str,
+    keep: Callable[[Callable[[], Reward]], Reward] | None,
+) -> Reward:
     options = dict(given.get(name, {}))
     if name in BUILT_IN:
         make, keywords = BUILT_IN[name]
@@ -173,7 +185,11 @@ def _load(name: str, given: Mapping[str, dict], flag: str) -> Reward:
         # imports torch and transformers, so only if a model is asked
         from accord.rewards.model import ModelReward
 
-        return _made(name, partial(ModelReward, name), ModelReward, options, flag)
+        def make(**options) -> Reward:
+            load = partial(ModelReward, name, **options)
+            return keep(load) if keep is not None else load()
+
+        return _made(name, make, ModelReward, options, flag)
     if ":" in name:
         seconds = options.pop("timeout", 10.0)
         _check_seconds(name, seconds)

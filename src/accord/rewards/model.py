@@ -15,7 +15,7 @@ from accord.data.tokenizer_text import Unfit
 from accord.environment.hub.names import is_hub
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
-from accord.models import provenance
+from accord.models import fingerprint, provenance
 from accord.models.hub import local_folder, pinned_model
 from accord.models.model_checks import reward_findings
 from accord.models.reward import RewardModel, load_reward_model
@@ -52,6 +52,11 @@ class ModelReward:
         self.template = make_template(self.model.tokenizer, template, allow_raw=True)
         self.max_tokens = min(max_tokens, self.model.positions or max_tokens)
         self._probe: list[Tree] = []
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The fingerprint of its weights: another model under the same name is another reward."""
+        return fingerprint.weights(self.model.network)
 
     @cached_property
     def forward(self) -> Forward:

@@ -33,16 +33,31 @@ def evaluate_answers(source: RolloutSource, context: EvaluationContext) -> Evalu
     k, seed = config.rollout_settings.num_generations_eval, config.train.seed
     numbers = draw_rows(len(held_out), config.evaluate.rows, seed)
     context.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
-    answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
-    assign_rewards(source.reward, held_out, answers)
-    kl = divergences(
-        source.learner.forward.model,
-        [held_out.trees[a.prompt] for a in answers],
-        answers,
-        kl_reference(source.learner),
+
+    def answered(own: range) -> list[dict]:
+        answers = source.draw(held_out, [numbers[i] for i in own], k, seed + DRAWS, own.start * k)
+        assign_rewards(source.reward, held_out, answers)
+        kl = divergences(
+            source.learner.forward.model,
+            [held_out.trees[a.prompt] for a in answers],
+            answers,
+            kl_reference(source.learner),
+        )
+        judged: list[float | None] = [None] * len(answers)
+        if source.gold is not None:
+            judged = score_answers(source.gold, held_out, answers).values.tolist()
+        source.judging.write(source.world)
+        return [
+            {"answer": answer.as_dict(), "kl": nats, "gold": value}
+            for answer, nats, value in zip(answers, kl, judged, strict=True)
+        ]
+
+    found = source.world.share_out(len(numbers), answered)
+    answers, kl = (
+        [Answer.from_dict(each["answer"]) for each in found],
+        [each["kl"] for each in found],
     )
-    gold = score_answers(source.gold, held_out, answers).values if source.gold is not None else None
-    source.judging.write()
+    gold = np.array([each["gold"] for each in found]) if source.gold is not None else None
     for i, answer in enumerate(answers):
         context.append(
             "answers.jsonl",

@@ -6,6 +6,10 @@ A batch is drawn by the policy as it stands, used for `rollouts.num_iterations` 
 to rollouts/ before the first of them. A run that was killed and is resumed reads it there: nothing
 is drawn, or paid for, twice. It names the weights that drew it, so that a batch of other weights
 is not mistaken for this policy's.
+
+In a world of several processes each rank draws, scores and measures the answers to its block of a
+batch's prompts; then all ranks have all answers, and make the same groups of them. The first rank
+alone writes and reads the batches.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.store.checks import Checks
 from accord.data.token_digest import prompts_digest
+from accord.distributed.world import ALONE, World
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import within_memory
 from accord.engine.step import UpdateContext
 from accord.errors import plural
 from accord.forward.shares import shares
-from accord.models import fingerprint
 from accord.objectives import BoundObjective
 from accord.rewards.reward import Weighted
 from accord.rollouts.batches import RolloutBatch, build_batch, group_by_prompt
@@ -75,6 +79,11 @@ class RolloutSource:
         self.files = BatchFiles(self.folder, self.display)
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
         self.prompts.of_tree = self.prompt_of
+
+    @property
+    def world(self) -> World:
+        """Return the processes that share the answers of a batch."""
+        return self.learner.world
 
     @property
     def width(self) -> int:
@@ -216,9 +225,7 @@ class RolloutSource:
         """
         parts = [*self.reward.parts, *(self.gold.parts if self.gold is not None else ())]
         models = {
-            reward.name: fingerprint.weights(reward.model.network)
-            for reward, _ in parts
-            if hasattr(reward, "model")
+            reward.name: reward.fingerprint for reward, _ in parts if hasattr(reward, "fingerprint")
         }
         functions = {
             reward.name: code
@@ -238,7 +245,9 @@ class RolloutSource:
           Refused: the batch has nothing to train on, after several draws.
         """
         if self._made is None or self._number != number:
-            self._made, self._number = self._read(number, fresh) or self._draw(number), number
+            found = self.world.on_first(lambda: self._recorded(number, fresh))
+            made = self._of(_restored(found), number) if found is not None else self._draw(number)
+            self._made, self._number = made, number
             self._carried[number] = self._made.carried
         return self._made
 
@@ -255,7 +264,7 @@ class RolloutSource:
             answers = self._answered(number, attempt)
             out = self._of(answers, number)
             if out.trees:
-                self._write(number, attempt, answers, out)
+                self.world.on_first(partial(self._write, number, attempt, answers, out))
                 return out
             self.display.line(
                 f"! batch {number} of answers gives nothing to train on ({_words(out)}); drawn"
@@ -275,27 +284,30 @@ class RolloutSource:
         """Draw the answers of one batch, with rewards and log-probs; the answers to one prompt are
         next to each other.
         """
-        policy = self.sampler.policy_version()
-        answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
-        for answer in answers:
-            answer.policy, answer.updates = policy, self._first_update(number)
-        assign_rewards(self.reward, self.prompts, answers)
-        self.judging.write()
-        self.stop.poll()
-        self.measure(answers, self.prompts)
-        return answers
-
-    def _sampled(self, numbers: Sequence[int], number: int, attempt: int) -> list[Answer]:
         settings, seed = self.config.rollout_settings, self.config.train.seed
-        self.display.doing(f"drawing {plural(len(numbers) * settings.num_generations, 'answer')}")
-        return self.draw(
-            self.prompts,
-            numbers,
-            settings.num_generations,
-            seed + 7919 * attempt,
-            number * self.order.batch_size * settings.num_generations,
-            settings.temperature,
-        )
+        asked, k = [int(i) for i in self.order.batch(number)], settings.num_generations
+        first = number * self.order.batch_size * k
+        policy = self.sampler.policy_version()
+        self.display.doing(f"drawing {plural(len(asked) * k, 'answer')}")
+
+        def draw(own: range) -> list[dict]:
+            answers = self.draw(
+                self.prompts,
+                [asked[i] for i in own],
+                k,
+                seed + 7919 * attempt,
+                first + own.start * k,
+                settings.temperature,
+            )
+            for answer in answers:
+                answer.policy, answer.updates = policy, self._first_update(number)
+            assign_rewards(self.reward, self.prompts, answers)
+            self.judging.write(self.world)
+            self.stop.poll()
+            self.measure(answers, self.prompts)
+            return [answer.as_dict() for answer in answers]
+
+        return _restored(self.world.share_out(len(asked), draw))
 
     def draw(
         self,
@@ -340,7 +352,7 @@ class RolloutSource:
         learner = self.learner
 
         def measure_all() -> None:
-            for pack in shares(trees, learner.micro_tokens, learner.world)[0]:
+            for pack in shares(trees, learner.micro_tokens, ALONE)[0]:
                 self.stop.poll()
                 own = [a for tree in pack for a in groups[tree.row]]
                 measure_logps(own, pack, learner, start)
@@ -369,7 +381,7 @@ class RolloutSource:
         if number == 0:
             return CarryOver()
         if number - 1 not in self._carried:
-            found = self.files.load(number - 1)
+            found = self.world.on_first(partial(self.files.load, number - 1))
             if found is None:
                 raise Refused(
                     f"{self.files.path(number - 1)} is missing or damaged, and batch {number} of"
@@ -393,9 +405,9 @@ class RolloutSource:
         }
         self.files.write(number, content)
 
-    def _read(self, number: int, fresh: bool) -> RolloutBatch | None:
-        """Read a batch that this run drew before; if it must be fresh, only one drawn by this very
-        policy.
+    def _recorded(self, number: int, fresh: bool) -> list[dict] | None:
+        """Read the answers of a batch that this run drew before; if it must be fresh, only one
+        drawn by this very policy.
         """
         found = self.files.load(number)
         if found is None:
@@ -411,7 +423,12 @@ class RolloutSource:
                 f"! batch {number} of answers was drawn by other weights than these; drawn again"
             )
             return None
-        return self._of(answers, number)
+        return found["answers"]
+
+
+def _restored(told: Sequence[dict]) -> list[Answer]:
+    """Make answers of their records."""
+    return [Answer.from_dict(answer) for answer in told]
 
 
 def _words(out: RolloutBatch) -> str:

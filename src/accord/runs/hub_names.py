@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from accord.config.recipe_paths import change_names
 from accord.config.schema import Config, make_config
 from accord.data.hub import pinned_data
+from accord.distributed.world import World
 from accord.environment.hub.names import is_hub
 from accord.models.hub import pinned_model
 
@@ -21,6 +22,13 @@ def pinned(config: Config) -> Config:
     before = config.model_dump(mode="json")
     pin(raw)
     return config if raw == before else make_config(raw)
+
+
+def pinned_alike(config: Config, world: World) -> Config:
+    """Return the config with the same commits on every rank: those that the first one finds."""
+    if not hub_names(config):
+        return config
+    return make_config(world.on_first(lambda: pinned(config).model_dump(mode="json")))
 
 
 def pin(raw: dict, parts: Sequence[str] = ()) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from pathlib import Path
 
+from accord.distributed.world import World
 from accord.rewards.reward import Weighted
 from accord.runs.files import read_json, write_json
 
@@ -30,15 +32,17 @@ class JudgingCosts:
     def __post_init__(self) -> None:
         self.before = read_json(self.folder / NAME, {}) if self.folder is not None else {}
 
-    def write(self) -> None:
-        """Bring the file up to date, where there is anything to record.
+    def write(self, world: World) -> None:
+        """Bring the file up to date, where there is anything to record: the first rank writes what
+        all of them paid.
 
         Raises:
           CheckpointError: it cannot be written.
         """
-        now = {role: told for role, reward in self.rewards.items() if (told := reward.account())}
+        own = {role: told for role, reward in self.rewards.items() if (told := reward.account())}
+        now = reduce(add_sessions, world.gather(own))
         if self.folder is not None and now != self._written:
-            write_json(self.folder / NAME, add_sessions(self.before, now))
+            world.on_first(partial(write_json, self.folder / NAME, add_sessions(self.before, now)))
             self._written = now
 
 

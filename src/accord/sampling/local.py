@@ -5,8 +5,8 @@ transformers' `generate` draws a whole batch's tokens from the global generator:
 gives other answers, and training's randomness is advanced. Here row i draws from a generator of its
 own, seeded by (seed, i).
 
-In a world of several processes the prompts are dealt by tokens, as rows are. Since a row's
-randomness is its own, a world of any size draws the same answers.
+Since a row's randomness is its own, processes that deal prompts among them draw the same answers as
+one that draws them all.
 
 Shapes: B rows alive · V vocabulary.
 """
@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accord.distributed.world import ALONE, World, restore_order
 from accord.models.language import LanguageModel, positions_of, stop_ids_of
 from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.sampler import FinishReason, Prompt, Sample
@@ -41,26 +40,23 @@ LIKELIEST = 256  # tokens among which a nucleus is searched before all are sorte
 class LocalSampler:
     """A sampler that uses a transformers model in this process.
 
-    The same seed gives the same answers for any `batch_tokens` and any size of the world, provided
-    that the model's own numbers do not depend on the batch. In float32 they hardly do; in bfloat16
-    they do. The model computes in evaluation mode and without gradients, and then returns to its
-    former mode. torch's and numpy's global generators are not touched.
+    The same seed gives the same answers for any `batch_tokens`, provided that the model's own
+    numbers do not depend on the batch. In float32 they hardly do; in bfloat16 they do. The model
+    computes in evaluation mode and without gradients, and then returns to its former mode. torch's
+    and numpy's global generators are not touched.
     """
 
     model: Any  # a causal language model of transformers, with adapters or without
     tokenizer: Any
-    world: World = ALONE
     # trainable parameters by name: their bytes are the policy's version; None: all parameters
     weights: Mapping[str, Tensor] | None = None
     # positions in the cache at once, prompts and longest answers together
     batch_tokens: int = 16_384
 
     @classmethod
-    def of(
-        cls, model: LanguageModel, world: World = ALONE, weights: Mapping[str, Tensor] | None = None
-    ) -> LocalSampler:
+    def of(cls, model: LanguageModel, weights: Mapping[str, Tensor] | None = None) -> LocalSampler:
         """Make the sampler of a loaded model."""
-        return cls(model.network, model.tokenizer, world, weights)
+        return cls(model.network, model.tokenizer, weights)
 
     def policy_version(self) -> str:
         weights = dict(self.model.named_parameters()) if self.weights is None else self.weights
@@ -88,56 +84,26 @@ class LocalSampler:
         check_options(self.model, prompts, max_new_tokens, temperature, top_p)
         if not prompts:
             return []
-        shares = _deal(prompts, max_new_tokens, self.world)
         pick = make_picker(temperature, top_p)
-
-        def draw() -> dict[str, Tensor]:
-            rows = shares[self.world.rank]
-            return _table(self._draw(prompts, rows, max_new_tokens, pick, seed, first_row))
-
-        if self.world.sharded:  # a pass needs all ranks: each makes all of them
-            table = draw()
-        else:
-            places = [row for share in shares for row in share]
-            table = restore_order(_same_width(self.world.gather_or_raise(draw)), places)
-        return self._samples(table)
-
-    def _draw(
-        self,
-        prompts: Sequence[Prompt],
-        rows: Sequence[int],
-        max_new_tokens: int,
-        pick,
-        seed: int,
-        first_row: int,
-    ) -> list[_Answer]:
-        """Draw the answers of some rows."""
-        answers = {row: _Answer() for row in rows}
+        answers = [_Answer() for _ in prompts]
         ends = stop_ids_of(self.model, self.tokenizer)
         with (
             torch.inference_mode(),
             _evaluating(self.model),
             packed_weights(self.model, max_new_tokens),
         ):
-            for batch in _batches(prompts, rows, max_new_tokens, self.batch_tokens):
+            for batch in _batches(prompts, max_new_tokens, self.batch_tokens):
                 noise = torch.from_numpy(
                     np.stack([draw_noise(seed, first_row + row, max_new_tokens) for row in batch])
                 )
                 own = [answers[row] for row in batch]
                 _answer_batch(self.model, [prompts[row] for row in batch], own, noise, pick, ends)
-        return list(answers.values())
+        return [self._sample(answer) for answer in answers]
 
-    def _samples(self, table: Mapping[str, Tensor]) -> list[Sample]:
-        """Turn a table of answers into samples."""
-        out = []
-        for count, over, tokens, logps in zip(
-            *(table[name].tolist() for name in ("count", "over", "tokens", "logps")), strict=True
-        ):
-            ids = tokens[:count]
-            text = self.tokenizer.decode(ids, skip_special_tokens=True)
-            reason: FinishReason = "stop" if over else "length"
-            out.append(Sample(tuple(ids), text, reason, tuple(logps[:count])))
-        return out
+    def _sample(self, answer: _Answer) -> Sample:
+        text = self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
+        reason: FinishReason = "stop" if answer.over else "length"
+        return Sample(tuple(answer.tokens), text, reason, tuple(answer.logps))
 
 
 # ---------------------------------------------------------------- rows, batches, randomness
@@ -163,62 +129,14 @@ class _Answer:
             self.over = token in ends
 
 
-def _deal(prompts: Sequence[Prompt], max_new_tokens: int, world: World) -> list[list[int]]:
-    """Deal rows to the ranks by tokens. Equal prompts stay together, to be computed once, unless
-    there are fewer prompts than ranks. With sharded weights every rank has all rows.
-    """
-    everything = list(range(len(prompts)))
-    if world.size == 1 or world.sharded:
-        return [everything] * world.size
-    groups: dict[Prompt, list[int]] = {}
-    for row in everything:
-        groups.setdefault(prompts[row], []).append(row)
-    parts = -(-world.size // len(groups))
-    units = [rows[i::parts] for rows in groups.values() for i in range(parts) if rows[i::parts]]
-    tokens = [len(prompts[unit[0]]) + max_new_tokens * len(unit) for unit in units]
-    return [
-        sorted(row for i in share for row in units[i]) for share in world.balance_by_tokens(tokens)
-    ]
-
-
-def _table(answers: Sequence[_Answer]) -> dict[str, Tensor]:
-    """Turn answers into a table to send to other ranks; without answers its columns are empty."""
-    if not answers:
-        return {}
-    width = max(len(answer.tokens) for answer in answers)
-
-    def padded(rows: Sequence[list], dtype: torch.dtype) -> Tensor:
-        return torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=dtype)
-
-    return {
-        "tokens": padded([answer.tokens for answer in answers], torch.long),
-        # float64: Python's floats, unrounded
-        "logps": padded([answer.logps for answer in answers], torch.float64),
-        "count": torch.tensor([len(answer.tokens) for answer in answers]),
-        "over": torch.tensor([answer.over for answer in answers]),
-    }
-
-
-def _same_width(tables: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Widen the ranks' tables to the width of the widest."""
-    widest = max(table["tokens"].shape[1] for table in tables if table)
-
-    def widen(column: Tensor) -> Tensor:
-        if column.dim() == 1:
-            return column
-        return torch.nn.functional.pad(column, (0, widest - column.shape[1]))
-
-    return [{name: widen(column) for name, column in table.items()} for table in tables]
-
-
 def _batches(
-    prompts: Sequence[Prompt], rows: Sequence[int], max_new_tokens: int, batch_tokens: int
+    prompts: Sequence[Prompt], max_new_tokens: int, batch_tokens: int
 ) -> Iterator[list[int]]:
     """Group rows of similar length, so that little is padded; equal prompts are next to each other,
     to be computed once.
     """
     batch: list[int] = []
-    for row in sorted(rows, key=lambda r: (len(prompts[r]), prompts[r])):
+    for row in sorted(range(len(prompts)), key=lambda r: (len(prompts[r]), prompts[r])):
         longest = len(prompts[row]) + max_new_tokens
         if batch and (len(batch) + 1) * longest > batch_tokens:
             yield batch

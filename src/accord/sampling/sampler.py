@@ -13,8 +13,6 @@ from functools import reduce
 from operator import add
 from typing import Literal, Protocol
 
-from accord.distributed.world import World
-
 Prompt = tuple[int, ...]
 FinishReason = Literal["stop", "length"]  # an end token came, or the limit
 
@@ -43,12 +41,6 @@ class Sample:
 
 class Sampler(Protocol):
     """An object that draws answers to prompts."""
-
-    @property
-    def world(self) -> World:
-        """Return the processes that draw together. All of them ask for the same answers at the same
-        time, and all receive every answer.
-        """
 
     def policy_version(self) -> str:
         """Name the weights that the next answer is drawn by: the same name, the same weights."""

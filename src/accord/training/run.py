@@ -27,7 +27,7 @@ from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
-from accord.runs.hub_names import hub_names, pinned
+from accord.runs.hub_names import pinned, pinned_alike
 from accord.runs.identity import has_tokens, sums_changed
 from accord.runs.made_by import made_by
 from accord.runs.progress import Progress
@@ -102,7 +102,7 @@ def start(
     """
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
         require_fit(config, world)
-        config = _pinned(config, world)
+        config = pinned_alike(config, world)
         if fill is None:
             world.agree(lambda: require_usable(config))
         display = display_for_rank(display, world)
@@ -229,13 +229,6 @@ def _begin(
     display.prepared(ready.findings)
     announce_run(ready, folder, display, every_check=every_check)
     return _finish(Run(ready, folder, display, stop), command)
-
-
-def _pinned(config: Config, world: World) -> Config:
-    """Write the commits of hub names into the config, the same ones on every rank."""
-    if not hub_names(config):
-        return config
-    return make_config(world.on_first(lambda: pinned(config).model_dump(mode="json")))
 
 
 def _dated(config: Config, world: World) -> Config:

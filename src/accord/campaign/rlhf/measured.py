@@ -89,9 +89,10 @@ def answer(
             say=without_figures,
             about=about,
             beside=kl,
+            world=desk.world,
         )
 
-    return make_once(desk, f"{name}/held-out answers", target, make)
+    return make_once(desk, f"{name}/held-out answers", target, make, together=True)
 
 
 def without_figures(text: str) -> None:
@@ -112,7 +113,10 @@ def score(
         desk,
         f"{name}/{target.stem.replace('_', ' ')}",
         target,
-        lambda: score_file(str(answers), str(target), rewards, options, without_figures),
+        lambda: score_file(
+            str(answers), str(target), rewards, options, without_figures, world=desk.world
+        ),
+        together=True,
     )
 
 

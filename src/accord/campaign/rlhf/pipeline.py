@@ -42,6 +42,8 @@ from accord.data.containers import locate
 from accord.data.order import draw_rows
 from accord.data.prompts import read_prompts
 from accord.data.tokenizer_digest import tokenizer_digest
+from accord.distributed.device import take_device
+from accord.distributed.world import join_world
 from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward
 from accord.models import fingerprint
@@ -50,6 +52,7 @@ from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
 from accord.runs.identity import trajectory
+from accord.runs.ranks import display_for_rank
 from accord.types import UsageError
 
 RECORD, MEASURED, START = "rlhf.json", "measured", "start"
@@ -91,6 +94,20 @@ def rlhf(
     Raises:
       AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
+    with join_world() as world:
+        display = display_for_rank(display, world)
+        recipe, configs = world.agree(lambda: _checked(recipe, terms))
+        first = recipe.first()
+        world.agree(lambda: take_device(world, first.model.device))
+        with campaign_lock(terms.output, display, tuple(command)) as desk:
+            world.on_first(lambda: require_same_plan(desk.folder, _plan(recipe, first, configs)))
+            return _carried_out(desk, recipe, terms, carry)
+
+
+def _checked(recipe: Recipe, terms: Terms) -> tuple[Recipe, dict[str, Config]]:
+    """Check the options; return the recipe with its hub names pinned, and the config of each
+    phase.
+    """
     terms.check()
     recipe = recipe.pinned()
     first = recipe.first()
@@ -104,20 +121,25 @@ def rlhf(
         options, allow = configs[PPO].rollout_settings.gold_options, configs[PPO].allow
         load_rewards([recipe.gold], permitted_weak([recipe.gold], options, allow))
     require_plain(configs[PPO].data)
-    with campaign_lock(terms.output, display, tuple(command)) as desk:
-        require_same_plan(desk.folder, _plan(recipe, first, configs))
-        lines = []
-        for number in range(terms.seeds):
-            folder = desk.folder / f"seed-{number}" if number else desk.folder
-            lines.append(
-                SeedPipeline(desk, recipe, folder, first.train.seed + number, terms.against, carry)
-            )
-            lines[-1].train()
-            lines[-1].measure()
+    return recipe, configs
+
+
+def _carried_out(desk: CampaignFolder, recipe: Recipe, terms: Terms, carry: TrainOrResume) -> dict:
+    """Train and measure every seed; write and return the record."""
+    lines = []
+    first_seed = recipe.first().train.seed
+    for number in range(terms.seeds):
+        folder = desk.folder / f"seed-{number}" if number else desk.folder
+        line = SeedPipeline(desk, recipe, folder, first_seed + number, terms.against, carry)
+        line.train()
+        line.measure()
+        lines.append(line)
+
+    def recorded() -> dict:
         seeds = [line.record() for line in lines]
         record = {
             "kind": "rlhf",
-            "command": list(command),
+            "command": list(desk.command),
             "skip_sft": recipe.skip_sft,
             "gold": recipe.gold,
             "against": terms.against,
@@ -127,6 +149,8 @@ def rlhf(
         }
         write_json(desk.folder / RECORD, record)
         return record
+
+    return desk.world.on_first(recorded)
 
 
 @dataclass

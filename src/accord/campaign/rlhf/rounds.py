@@ -32,6 +32,8 @@ from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
 from accord.data.order import draw_rows
 from accord.data.prompts import Questions as Prompts
 from accord.data.prompts import read_prompts
+from accord.distributed.device import take_device
+from accord.distributed.world import join_world
 from accord.errors import plural
 from accord.evaluate.probe import KLReference
 from accord.rewards.load import load_rewards, permitted_weak
@@ -39,7 +41,8 @@ from accord.rollouts.pairing import Pairing
 from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
-from accord.runs.hub_names import pinned
+from accord.runs.hub_names import pinned_alike
+from accord.runs.ranks import display_for_rank
 from accord.types import DataError
 
 ROUNDS = "rounds.json"
@@ -61,8 +64,29 @@ def iterate(
     Raises:
       AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
+    with join_world() as world:
+        display = display_for_rank(display, world)
+        base = pinned_alike(base, world)
+        read, held_out = world.agree(lambda: _checked(base, terms, display))
+        world.agree(lambda: take_device(world, base.model.device))
+        with campaign_lock(terms.output, display, tuple(command)) as desk:
+
+            def planned() -> int:
+                size = size_of(desk.folder, terms, len(read.prompts))
+                require_same_plan(desk.folder, plan_for(base, terms, read, held_out, size))
+                return size
+
+            work = Rounds(desk, base, terms, read, held_out, world.on_first(planned), carry)
+            record = work.measure(0)
+            for number in range(1, terms.rounds + 1):
+                work.train(number)
+                record = work.measure(number)
+            return record
+
+
+def _checked(base: Config, terms: Terms, display: Display) -> tuple[Prompts, Prompts]:
+    """Check the recipe, and read its prompts: those to train on, and those held out."""
     terms.check(base)
-    base = pinned(base)
     named = naming_of(base.data)
     read = read_prompts(base.data.train, named)
     held_out = read_prompts(base.data.held_out_file, replace(named, lenient=True))
@@ -78,15 +102,7 @@ def iterate(
             load_rewards(
                 specs, permitted_weak(specs, options, base.allow)
             )  # report a missing reward now
-    with campaign_lock(terms.output, display, tuple(command)) as desk:
-        size = size_of(desk.folder, terms, len(read.prompts))
-        require_same_plan(desk.folder, plan_for(base, terms, read, held_out, size))
-        work = Rounds(desk, base, terms, read, held_out, size, carry)
-        record = work.measure(0)
-        for number in range(1, terms.rounds + 1):
-            work.train(number)
-            record = work.measure(number)
-        return record
+    return read, held_out
 
 
 @dataclass
@@ -113,7 +129,11 @@ class Rounds:
         )
         prompts = self._prompts(number)
         make_once(
-            self.desk, f"{name}/sample", answers, lambda: self._sample(number, prompts, answers)
+            self.desk,
+            f"{name}/sample",
+            answers,
+            lambda: self._sample(number, prompts, answers),
+            together=True,
         )
         self._say_cut(number)
         make_once(
@@ -126,7 +146,9 @@ class Rounds:
                 rollouts.rewards,
                 permitted_weak(rollouts.rewards, rollouts.reward_options, self.base.allow),
                 self.desk.say,
+                world=self.desk.world,
             ),
+            together=True,
         )
         pairing = Pairing(rollouts.pairing, rollouts.margin, self._seed(number))
         make_once(
@@ -162,6 +184,7 @@ class Rounds:
             sampling,
             say=self.desk.say,
             about=self._about(number),
+            world=self.desk.world,
         )
         for reason, count in done["left_out"].items():
             self.desk.say(f"! round {number}: {plural(count, 'prompt')} left out: {reason}")
@@ -255,6 +278,11 @@ class Rounds:
         for output, rewards, options in judged:
             permitted = permitted_weak(rewards, options, self.base.allow)
             measured.score(self.desk, name, answers, output, rewards, permitted)
+        return self.desk.world.on_first(lambda: self._recorded(number))
+
+    def _recorded(self, number: int) -> dict:
+        """Write and return the record of all rounds so far."""
+        rollouts = self.base.rollout_settings
         record = {
             "kind": "iterate",
             "command": list(self.desk.command),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accord.config.schema import Config
-from accord.distributed.world import ALONE, World, take_device
+from accord.distributed.device import take_device
+from accord.distributed.world import ALONE, World
 from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext

@@ -8,7 +8,7 @@ take the place of rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from accord.auditing.run_rows import foreign_marks_of_prompts
 from accord.config.schema import Config
@@ -27,13 +27,13 @@ from accord.models.trainable import make_trainable
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
 from accord.objectives.policy_table import BoundPolicy
-from accord.rewards.load import load_rewards, permitted_weak
-from accord.rewards.reward import Weighted
 from accord.rollouts.prompts import PromptSet, load_prompts, prompt_findings
 from accord.rollouts.sample_prompts import choose_sample_prompts
 from accord.rollouts.source import RolloutSource
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
+from accord.runs.identity import require_one_run
+from accord.runs.ranks import share_findings
 from accord.runs.signals import Stop
 from accord.sampling.local import LocalSampler
 from accord.training.prepared import PreparedRun
@@ -48,6 +48,7 @@ from accord.training.setup.common import (
     settings_of,
     suggested_rate,
 )
+from accord.training.setup.placing import rewards_of
 from accord.training.setup.references import choose_reference, live_reference
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.row_lengths import growth_finding
@@ -81,10 +82,13 @@ def prepare_rollouts(
     A dry run keeps no batch of answers.
     """
     objective = resolve_objective(config)
-    _require(config, objective, world)
+    _require(config, objective)
     model = load_model(config, display, stop, world)
     template = template_of(config, model.tokenizer, model.stop_ids)
-    prompts, held_out = _prompts(config, template, model, display)
+    prompts, held_out = world.agree(lambda: _prompts(config, template, model, display))
+    sides = {"train_data": prompts, "held_out_data": held_out}
+    digests = {name: s.dataset.digest if s is not None else None for name, s in sides.items()}
+    require_one_run(world, digests)  # before any answer is paid for
     if folder is not None and account_rows:
         folder.write_data(
             {"train": prompts.record()}
@@ -114,13 +118,14 @@ def prepare_rollouts(
         live_reference(kind, forward, config.moving),
         micro_budget(config, display),
         config.train.seed,
+        world,
     )
     peak = config.train.learning_rate or suggested_rate(objective, model)
     found += settings_of(config, objective, model, rows=len(prompts), steps=steps, peak=peak)
     optimizer = Optimizer(model.trainable(), config.train, peak, steps)
     asked = choose_sample_prompts(config, template, held_out, model.positions)
-    reward, gold = _rewards(config)
-    found += _reward_findings(reward, gold)
+    reward, gold, placed = world.agree(lambda: rewards_of(config, world, model.device))
+    found += placed
     source = RolloutSource(
         config,
         prompts,
@@ -128,13 +133,14 @@ def prepare_rollouts(
         reward,
         gold,
         learner,
-        LocalSampler.of(model, world, optimizer.masters.masters),
+        LocalSampler.of(model, optimizer.masters.masters),
         display,
         stop,
         None if dry_run or folder is None else folder.path,
         held_out,
     )
     width, proofs = _prove(config, learner, optimizer, kind, source, display)
+    found += share_findings(world, source.batch(0), order.batch_size)
     memory = fit_into_memory(config.train, learner, optimizer, source.largest(steps))
     ready = PreparedRun(
         config,
@@ -153,10 +159,11 @@ def prepare_rollouts(
         tuple(asked),
     )
     require_accepted(ready.findings, Refused)
+    require_one_run(world, ready.identity())
     return ready
 
 
-def _require(config: Config, objective: BoundObjective, world: World) -> None:
+def _require(config: Config, objective: BoundObjective) -> None:
     """Check the settings that rollouts need.
 
     Raises:
@@ -195,6 +202,11 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
             and not settings.gold
             and "there is no second judgement: rollouts.gold is empty"
         ),
+        "train.parallel": (
+            config.train.parallel == "sharded"
+            and "a token is drawn by a pass, and one through weights in parts takes every process:"
+            " none would draw for itself"
+        ),
         "reference": (
             config.reference in ("cached", "none")
             and "answers are new each time: nothing can be cached, and KL is always measured"
@@ -206,8 +218,6 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
     }
     if problem := next(((name, why) for name, why in wrong.items() if why), None):
         raise UsageError(f"{problem[0]}: {objective.name} {NAMED}: {problem[1]}. Leave it out.")
-    if world.size > 1:
-        raise UsageError("Rollouts are drawn in one process. Leave out torchrun.")
     if objective.needs != "logps" or objective.context is not None:
         raise UsageError(f"{objective.name} does not train on rollouts.")
 
@@ -288,29 +298,6 @@ def _reference(config: Config, objective: BoundObjective, model: LanguageModel) 
     )
 
 
-def _rewards(config: Config) -> tuple[Weighted, Weighted | None]:
-    """Make the rewards to train on, and the second judgement of held-out answers.
-
-    Raises:
-      UsageError: a reward, or an option of one, is unknown.
-    """
-    settings = config.rollout_settings
-
-    def load(specs: list[str], options: dict[str, dict[str, Any]]) -> Weighted:
-        return load_rewards(specs, permitted_weak(specs, options, config.allow))
-
-    reward = load(settings.rewards, settings.reward_options)
-    return reward, load(settings.gold, settings.gold_options) if settings.gold else None
-
-
-def _reward_findings(reward: Weighted, gold: Weighted | None) -> list[Finding]:
-    """Report what is known of each reward model's own held-out accuracy."""
-    notes = [*reward.notes, *(gold.notes if gold is not None else [])]
-    return [
-        Finding("rewards.model", "warning" if mark == "!" else "note", says) for mark, says in notes
-    ]
-
-
 def cut_answers(objective: BoundPolicy, ended: float, limit: int) -> Finding:
     """Say how many of the first answers were cut at the limit, and what that means for rewards and
     for GAE. Most of them is taken for a limit that is too low.
@@ -364,7 +351,7 @@ def _prove(
     if isinstance(learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
         cut = cut_answers(learner.objective, first.figures["rollouts/ended"], limit)
-        proofs = prove_sampled(learner, optimizer, first)
+        proofs = prove_sampled(replace(learner, world=ALONE), optimizer, first)
         return 0.0, [*proofs, cut, equal_rewards(first.figures)]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
     width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
