@@ -246,3 +246,123 @@ def test_a_quantised_base_is_mapped(read, text, quantize):
 def test_a_quantised_base_is_accounted_for(read, text):
     found = read(f"use_peft: true\ntrainer: dpo\n{text}")
     assert lines(found, text.partition(":")[0])
+
+
+# ---------------------------------------------------------------- what a stranger's files have
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rl: dpo\nbase_model: m\nadapter: lora\nload_in_8bit: false\nload_in_4bit: false",
+        "trainer: dpo\nloss_type: ipo\nload_in_4bit: false\nuse_rslora: false",
+        "stage: dpo\nmodel_name_or_path: m\nfinetuning_type: full\nlora_rank: 8\nuse_dora: true",
+        "stage: dpo\nmodel_name_or_path: m\nfinetuning_type: full",
+        "rl: dpo\nbase_model: m\npeft_use_rslora: true\npeft_use_dora: true",
+    ],
+)
+def test_what_is_switched_off_or_has_no_adapters_to_act_on_is_no_unknown_key(read, text):
+    assert "quantize" not in read(text).recipe["model"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trainer: dpo\nuse_peft: true\nlora_r: 16\nlora_alpha: 8\nuse_rslora: true",
+        "rl: dpo\nbase_model: m\nadapter: lora\nlora_r: 16\nlora_alpha: 8\npeft_use_rslora: true",
+        "stage: dpo\nmodel_name_or_path: m\nlora_rank: 16\nlora_alpha: 8\nuse_rslora: true",
+    ],
+)
+def test_rslora_scales_by_the_root_of_the_rank(read, text):
+    found = read(text)
+    assert found.recipe["model"]["lora"]["alpha"] == 8 * 4 and "rslora" in found.account()
+    assert "no equivalent" not in {line.fate for line in found.lines}
+
+
+def test_axolotls_dora_is_taken(read):
+    found = read("rl: dpo\nbase_model: m\nadapter: lora\npeft_use_dora: true")
+    assert found.recipe["model"]["lora"]["dora"] is True
+
+
+def test_a_base_of_4_and_of_8_bits_is_an_error(read):
+    with pytest.raises(UsageError, match="both true"):
+        read("trainer: dpo\nuse_peft: true\nload_in_4bit: true\nload_in_8bit: true")
+
+
+def test_switches_in_quotation_marks_are_switches(read):
+    found = read('trainer: dpo\nuse_peft: "False"\nload_in_4bit: "true"')
+    assert found.recipe["model"]["lora"] is None and "load_in_4bit" in found.account()
+
+
+def test_a_value_that_is_no_number_is_said_with_its_key(read):
+    with pytest.raises(UsageError, match="learning_rate: expected a number, got 'fast'"):
+        read("trainer: dpo\nlearning_rate: fast")
+    with pytest.raises(UsageError, match="optim_args: momentum: expected a number"):
+        read("trainer: dpo\nloss_type: ipo\noptim: sgd\noptim_args: momentum=much")
+
+
+def test_the_embedded_model_is_no_name_of_a_hub(read):
+    found = read("trainer: dpo\nloss_type: ipo\nmodel_name_or_path: smollm2")
+    assert not lines(found, "model.name")
+
+
+# ---------------------------------------------------------------- a stranger's scripts
+
+SCRIPT = """
+from datasets import load_dataset
+from trl import DPOConfig, DPOTrainer, ModelConfig
+SIZE, RATE = "135M", 3e-5
+ORG = "org"
+RATES = [1e-5]
+NAME = f"{ORG}/model"
+BETA = 0.25
+rows = load_dataset("json", data_files={"train": "a.jsonl", "test": "b.jsonl"}, split="train[:9]")
+flags = ModelConfig(use_peft=True, lora_r=4, **{"lora_alpha": 6})
+trainer = DPOTrainer(f"{ORG}/model", args=DPOConfig("out", beta=BETA), train_dataset=rows)
+"""
+
+
+def test_names_assigned_once_positions_and_the_flags_of_trl_in_a_script(read):
+    found = read(SCRIPT, "train.py")
+    assert found.recipe["objective"] == {"name": "dpo", "beta": 0.25}
+    assert found.recipe["model"]["name"] == "org/model" and found.recipe["output"] == "out"
+    assert found.recipe["model"]["lora"]["rank"] == 4
+    assert found.recipe["model"]["lora"]["alpha"] == 6
+    assert found.recipe["data"]["train"] == "a.jsonl"
+    assert "data.train" in lines(found, "dataset_train_split")[0][1]
+    assert "data.held_out" in lines(found, "dataset_test_split")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("code", "computed"),
+    [
+        ("B = 0.1\nB = 0.2\ntrl.DPOConfig(beta=B)", "beta"),
+        ("B = 0.1\ndef f(B):\n    trl.DPOConfig(beta=B)", "beta"),
+        ("if x:\n    B = 0.1\ntrl.DPOConfig(beta=B)", "beta"),
+        ("B = 0.1\nB += 1\ntrl.DPOConfig(beta=B)", "beta"),
+        ("B = 0.1\nfor B in (1, 2):\n    trl.DPOConfig(beta=B)", "beta"),
+        ("B = ['q_proj']\nB.append('x')\ntrl.DPOConfig(lora_target_modules=B)", "lora_target"),
+        ("trl.DPOTrainer(f'org/{size}')", "model_name_or_path"),
+        ("trl.DPOConfig()\nAutoModelForCausalLM.from_pretrained(name)", "model_name_or_path"),
+        ("trl.DPOConfig()\nload_dataset(f'{x}')", "dataset_name"),
+        ("trl.DPOConfig('out', True)", "DPOConfig"),
+    ],
+)
+def test_what_may_be_another_value_is_computed(read, code, computed):
+    with pytest.raises(UsageError, match=f"(?s)computed.*{computed}.*--leave-out"):
+        read(code, "train.py")
+
+
+def test_a_model_that_is_loaded_in_4_bits_is_quantised(read):
+    code = "AutoModelForCausalLM.from_pretrained('m', load_in_4bit=True)\npeft.LoraConfig(r=2)\n"
+    found = read(code + "trl.DPOTrainer()", "train.py")
+    assert "quantize" in found.recipe["model"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("trl.GRPOConfig(beta=0.1)", "DPOConfig.*no equivalent"), ("trl.DPOConfig(", "line 1")],
+)
+def test_a_script_without_a_trainer_of_ours_says_what_is_read(read, code, words):
+    with pytest.raises(UsageError, match=words):
+        read(code, "train.py")

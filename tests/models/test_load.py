@@ -82,6 +82,15 @@ def test_an_adapter_given_as_a_model(folder):
     refused(folder, "holds an adapter, not a model")
 
 
+def test_an_adapter_of_a_run_can_be_merged_for_a_command_that_takes_none(tmp_path):
+    adapter = tmp_path / "run" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter.parent / "config.yaml").write_text("")
+    for given in (adapter, adapter.parent):
+        refused(given, f"accord export {adapter.parent} --merge --output DIR")
+
+
 def test_pickled_weights_are_not_read(folder):
     """Unpickling runs whatever the file says: a file that would leave a mark leaves none."""
 

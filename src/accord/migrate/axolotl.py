@@ -23,6 +23,7 @@ from accord.migrate.reading import (
     whole,
 )
 
+ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "peft_use_dora")
 METHODS = ("dpo", "ipo", "kto", "orpo", "simpo")
 
 RULES = {
@@ -159,9 +160,9 @@ def _adapters(reading: Reading) -> None:
         )
     linear, targets = reading.take("lora_target_linear", False), reading.take("lora_target_modules")
     if how is None:
-        for key in ("lora_r", "lora_alpha", "lora_dropout"):
-            if reading.take(key) is not None:
-                reading.say("not needed", key, "adapter is not set: Axolotl does nothing with it")
+        common.no_adapters(
+            reading, ADAPTER_KEYS, "adapter is not set: Axolotl does nothing with it"
+        )
         return reading.put("model.lora", None, "adapter", "all weights are trained")
     if how not in ("lora", "qlora"):
         raise no_such_loss("Axolotl", f"adapter: {how}")
@@ -174,9 +175,9 @@ def _adapters(reading: Reading) -> None:
             "given beside lora_target_modules: Axolotl trains all linear layers, and so does this",
         )
     if folder is not None:
-        return common.own_rank(reading, "lora_r", "lora_alpha", "lora_dropout")
+        return common.own_rank(reading, *ADAPTER_KEYS)
     reading.settings.setdefault("lora_r", 8), reading.settings.setdefault("lora_alpha", 16)
-    return common.lora(
+    common.lora(
         reading,
         "lora_r",
         "lora_alpha",
@@ -184,6 +185,7 @@ def _adapters(reading: Reading) -> None:
         "all" if linear else targets or "attention",
         "lora_target_modules",
     )
+    return common.dora(reading, "peft_use_dora")
 
 
 def _data(reading: Reading) -> None:

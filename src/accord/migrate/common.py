@@ -4,6 +4,7 @@ for each.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from accord.errors import UsageError
@@ -94,9 +95,11 @@ TRAINER: dict[str, Rule] = {
     "eval_on_start": NotNeeded("held-out rows are evaluated before the first update, always"),
 }
 
-# Initialisations and scalings of adapters that accord does not have.
+RSLORA = ("use_rslora", "peft_use_rslora")  # what the tools call it
+# What concerns adapters and a quantised base, where no key was mapped with others.
 ADAPTERS: dict[str, Rule] = {
-    "use_rslora": Without("the update is scaled by alpha / rank: alpha × √rank gives the same"),
+    **dict.fromkeys(RSLORA, NotNeeded("no adapter is made that it would scale")),
+    **dict.fromkeys(("load_in_4bit", "load_in_8bit"), NotNeeded("no quantised base is asked for")),
     "lora_modules_to_save": Without("embeddings and head stay as they are"),
     "bnb_4bit_quant_type": NotNeeded("of a quantised base"),
     "bnb_4bit_use_double_quant": NotNeeded("of a quantised base"),
@@ -134,8 +137,11 @@ def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
     if not isinstance(value, str) or "\0" in value:
         raise UsageError(f"{key} = {value!r:.60}: expected a name or a path.")
     reading.put(path, value, key)
-    if value == NO_MODEL and key not in reading.given:
-        return reading.say("to do", path, "the file names no model: the embedded one stands there")
+    if value == NO_MODEL:
+        if key not in reading.given:
+            says = "the file names no model: the embedded one stands there"
+            reading.say("to do", path, says)
+        return None
     try:
         here = Path(value).expanduser().exists()
     except (OSError, RuntimeError):  # no name that a file system takes, or no such user's home
@@ -161,15 +167,31 @@ def own_rank(reading: Reading, *keys: str) -> None:
 
     It brings its own; a recipe that named others would be refused.
     """
+    no_adapters(reading, keys, "the adapter that is trained further brings its own")
+
+
+def no_adapters(reading: Reading, keys: tuple[str, ...], why: str) -> None:
+    """Drop what is about adapters where none is made."""
     for key in keys:
         if reading.take(key) is not None and key in reading.given:
-            reading.say("not needed", key, "the adapter that is trained further brings its own")
+            reading.say("not needed", key, why)
+
+
+def dora(reading: Reading, key: str) -> None:
+    """Map adapters with a magnitude of each output beside them."""
+    if reading.take(key, False):
+        reading.put("model.lora.dora", True, key)
 
 
 def lora(reading: Reading, rank: str, alpha: str, dropout: str, targets: object, key: str) -> None:
     """Map the adapters; `targets` in peft's words, or "attention"."""
-    reading.put("model.lora.rank", whole(reading.take(rank)), rank)
-    reading.put("model.lora.alpha", number(reading.take(alpha)), alpha)
+    size, scale = whole(reading.take(rank)), number(reading.take(alpha))
+    reading.put("model.lora.rank", size, rank)
+    scaled = [name for name in RSLORA if reading.take(name) is True]
+    note = f"{scale:g} × √{size}: what {scaled[0]} multiplies by is alpha / √rank" if scaled else ""
+    reading.put("model.lora.alpha", scale * (math.sqrt(size) if scaled else 1), alpha, note)
+    for name in scaled:
+        reading.say("mapped", name, "a part of model.lora.alpha")
     reading.put("model.lora.dropout", number(reading.take(dropout, 0.0)), dropout)
     if isinstance(targets, str):
         targets = {"all": "all-linear", "all-linear": "all-linear", "attention": "attention"}.get(

@@ -21,6 +21,7 @@ from accord.migrate.reading import (
 from accord.migrate.trl import trainer
 
 METHOD = "quantization_method"
+ADAPTER_KEYS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_dora")
 LOSSES = {"sigmoid": "dpo", "ipo": "ipo", "hinge": "hinge", "orpo": "orpo", "simpo": "simpo"}
 
 RULES = {
@@ -48,7 +49,7 @@ RULES = {
     "quantization_type": NotNeeded("of a quantised base"),
     "double_quantization": NotNeeded("of a quantised base"),
     "additional_target": Without("embeddings and head stay as they are"),
-    "use_rslora": common.ADAPTERS["use_rslora"],
+    common.RSLORA[0]: common.ADAPTERS[common.RSLORA[0]],
     "pissa_init": Without("adapters start as noise and zero"),
     "pissa_convert": common.MACHINE,
     "loraplus_lr_ratio": Without("one learning rate for both factors"),
@@ -146,13 +147,12 @@ def _adapters(reading: Reading) -> None:
         )
     how = reading.take("finetuning_type")
     if how == "full":
-        return reading.put("model.lora", None, "finetuning_type", "all weights are trained")
+        reading.put("model.lora", None, "finetuning_type", "all weights are trained")
+        return common.no_adapters(reading, ADAPTER_KEYS, "finetuning_type is full")
     if how != "lora":
         raise no_such_loss("LLaMA-Factory", f"finetuning_type: {how}")
     if adapter is not None:
-        return common.own_rank(
-            reading, "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_dora"
-        )
+        return common.own_rank(reading, *ADAPTER_KEYS)
     rank = whole(reading.settings["lora_rank"])
     if reading.settings.get("lora_alpha") is None:
         reading.settings["lora_alpha"] = 2 * rank
@@ -165,9 +165,7 @@ def _adapters(reading: Reading) -> None:
         reading.take("lora_target"),
         "lora_target",
     )
-    if reading.take("use_dora", False):
-        reading.put("model.lora.dora", True, "use_dora")
-    return None
+    return common.dora(reading, "use_dora")
 
 
 def _quantised(reading: Reading) -> None:

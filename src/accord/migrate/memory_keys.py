@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from accord.config.optimizers import OPTIMIZER_OPTIONS
+from accord.errors import UsageError
 from accord.migrate.reading import Reading, number
 
 # names of transformers' Trainer, which the other tools pass on -> ours
@@ -66,13 +67,16 @@ def _betas(reading: Reading, name: str) -> None:
 
 
 def _momentum(reading: Reading) -> float:
-    """Read sgd's momentum out of `optim_args`, where nothing else stands."""
-    words = reading.settings.get("optim_args")
-    pairs = [part.partition("=") for part in str(words or "").split(",") if part.strip()]
-    if [name.strip() for name, _, _ in pairs] != ["momentum"]:
-        return 0.0  # what else is there is said by its rule
-    reading.take("optim_args")
-    return number(pairs[0][2])
+    """Read sgd's momentum out of `optim_args`. What else stands there is left to their rule."""
+    parts = str(reading.take("optim_args", "")).split(",")
+    pairs = {name.strip(): value for name, _, value in (part.partition("=") for part in parts)}
+    momentum = pairs.pop("momentum", 0.0)
+    if rest := ",".join(f"{name}={value}" for name, value in pairs.items() if name):
+        reading.settings["optim_args"] = rest
+    try:
+        return number(momentum)
+    except UsageError as error:
+        raise UsageError(f"optim_args: momentum: {error}") from error
 
 
 def checkpointing(reading: Reading) -> None:
@@ -117,7 +121,14 @@ def of_bitsandbytes(reading: Reading, double: str, nested: bool | None) -> None:
       nested: what the tool takes where that key is not given.
     """
     take: Callable[..., Any] = reading.take
-    four, eight = (reading.settings.get(key) is True for key in ("load_in_4bit", "load_in_8bit"))
+    four, eight = (
+        reading.settings.get(key) in (True, 1) for key in ("load_in_4bit", "load_in_8bit")
+    )
+    if four and eight:
+        raise UsageError(
+            "load_in_4bit and load_in_8bit are both true, which transformers refuses: keep one of"
+            " them, or --leave-out load_in_8bit."
+        )
     if not (four or eight):
         return
     kind, scales = take("bnb_4bit_quant_type", "nf4"), take(double, nested)

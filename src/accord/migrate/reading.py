@@ -150,9 +150,13 @@ def read_known(
         reading.say("no equivalent", key, "left out, as asked")
     reading.defaulted = {each.key: each for each in tool.defaults(given) if each.key not in given}
     given |= {key: each.value for key, each in reading.defaulted.items() if each.value is not None}
-    tool.joint(reading)
-    for key in sorted(set(given) & set(tool.rules)):
-        _follow(reading, key, tool.rules[key], reading.take(key))
+    try:
+        tool.joint(reading)
+        for key in sorted(set(given) & set(tool.rules)):
+            _follow(reading, key, tool.rules[key], reading.take(key))
+    except NoNumber as error:
+        keys = [key for key, value in settings.items() if value is error.value]
+        raise UsageError(": ".join([*keys[:1], str(error)])) from error
     return reading
 
 
@@ -179,21 +183,29 @@ def _unknown(tool: Tool, keys: list[str]) -> str:
 # ---------------------------------------------------------------- what the tools have in common
 
 
+class NoNumber(UsageError):
+    """A value that is not the number that was expected; whoever has the settings knows its key."""
+
+    def __init__(self, kind: str, value: Any):
+        super().__init__(f"expected a {kind}number, got {value!r:.60}.")
+        self.value = value
+
+
 def number(value: Any) -> float:
     """Read a number: YAML reads 5e-6 as text."""
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"expected a number, got {value!r:.60}.") from error
+        raise NoNumber("", value) from error
     if not math.isfinite(found):
-        raise UsageError(f"expected a finite number, got {value!r:.60}.")
+        raise NoNumber("finite ", value)
     return found
 
 
 def whole(value: Any) -> int:
     found = number(value)
     if found != int(found):
-        raise UsageError(f"expected a whole number, got {value!r:.60}.")
+        raise NoNumber("whole ", value)
     return int(found)
 
 

@@ -119,9 +119,17 @@ def _settings(file: str, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8", errors="replace")
         if python_calls.is_python(text):
             return python_calls.settings_of(text, leave_out)
+        if path.suffix == ".py":
+            raise python_calls.nothing_found(file, text)
         if "--" in text:
             return arguments(text)
-    return {str(key): value for key, value in load_recipe(file).items()}
+    return {str(key): _switch(value) for key, value in load_recipe(file).items()}
+
+
+def _switch(value: Any) -> Any:
+    """Read "true" and "false" in quotation marks as these tools' parsers do."""
+    words = {"true": True, "false": False}
+    return words.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def place_of(key: str, value: object) -> tuple[str, str] | None:

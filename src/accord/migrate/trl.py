@@ -5,6 +5,7 @@ of trl 1.16.0.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from accord.migrate import common, memory_keys
@@ -38,6 +39,9 @@ LOSSES = {
 # Losses of DPOTrainer that do not look at label_smoothing (trl 1.16.0, dpo_trainer.py).
 UNSMOOTHED = ("sigmoid", "hinge", "ipo")
 
+# which rows of the data are trained on, and which are held out
+SPLITS = {"dataset_train_split": "data.train", "dataset_test_split": "data.held_out"}
+
 RULES = {
     **common.TRAINER,
     **common.ADAPTERS,
@@ -55,7 +59,7 @@ RULES = {
     ),
     "dtype": NotNeeded(
         "model.dtype: auto computes in bfloat16 with float32 masters, as TRL does with bf16;"
-        " without it: bf16: false"
+        " float32 throughout is --set model.dtype=float32"
     ),
     "torch_dtype": NotNeeded("as dtype"),
     "dataset_streaming": common.MACHINE,
@@ -120,8 +124,7 @@ def joint(reading: Reading) -> None:
     )
     _adapters(reading)
     memory_keys.of_bitsandbytes(reading, *_double(reading))
-    if (data := reading.take("dataset_name", reading.take("dataset_path"))) is not None:
-        common.name_or_hub(reading, data, "dataset_name", "data.train")
+    _data(reading)
     if "max_length" in reading.nulls:
         reading.say(
             "to do",
@@ -130,6 +133,23 @@ def joint(reading: Reading) -> None:
             " tokens",
         )
     trainer(reading)
+
+
+def _data(reading: Reading) -> None:
+    """Map the data, and say which of its rows were read."""
+    if (data := reading.take("dataset_name", reading.take("dataset_path"))) is None:
+        return
+    common.name_or_hub(reading, data, "dataset_name", "data.train")
+    for key, field in SPLITS.items():
+        split = reading.take(key)
+        if split is None or (split == "train" and Path(data).expanduser().is_file()):
+            continue
+        reading.say(
+            "to do",
+            key,
+            f"{split!r:.60}: set {field} to those rows: a file of their own, or hub:NAME#SPLIT of a"
+            " hub (its first N rows: #SPLIT[:N])",
+        )
 
 
 def _double(reading: Reading) -> tuple[str, bool]:
@@ -211,10 +231,11 @@ def _reference(reading: Reading) -> None:
 def _adapters(reading: Reading) -> None:
     if not reading.take("use_peft", False):
         reading.put("model.lora", None, "use_peft", "all weights are trained")
-        for key in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_dora"):
-            if reading.take(key) is not None:
-                reading.say("not needed", key, "use_peft is not set: TRL does nothing with it")
-        return
+        return common.no_adapters(
+            reading,
+            ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_dora"),
+            "use_peft is not set: TRL does nothing with it",
+        )
     targets = reading.take("lora_target_modules")
     if targets is None:
         reading.say(
@@ -231,8 +252,7 @@ def _adapters(reading: Reading) -> None:
         targets or "attention",
         "lora_target_modules",
     )
-    if reading.take("use_dora", False):
-        reading.put("model.lora.dora", True, "use_dora")
+    return common.dora(reading, "use_dora")
 
 
 def defaults(settings: Mapping[str, Any]) -> tuple[Default, ...]:

@@ -122,6 +122,16 @@ def _training_state(folder: Path, name: str) -> str | None:
     return None
 
 
+def merged_first(run: Path) -> str:
+    """Say how a run's adapter is given to a command that takes none; empty where this is no run."""
+    if not (run / "config.yaml").is_file():
+        return ""
+    return (
+        "\nA command without --set takes both as one model:"
+        f" accord export {run} --merge --output DIR, and then name DIR"
+    )
+
+
 def _above(folder: Path, name: str) -> str | None:
     """Find the model in a folder below this one."""
     if (folder / "config.json").is_file():
@@ -146,6 +156,7 @@ def _above(folder: Path, name: str) -> str | None:
         return (
             "the folder of a training run that trained an adapter. Name the base as the model, and"
             f" the adapter beside it: --set model.adapter={folder / 'adapter'}"
+            + merged_first(folder)
         )
     if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
         return (

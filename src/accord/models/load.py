@@ -19,7 +19,7 @@ from accord.environment.nearest import did_you_mean, nearest
 from accord.errors import first_line
 from accord.models import provenance
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, without_progress_bars
-from accord.models.folder_kinds import require_known_kind, require_language_model
+from accord.models.folder_kinds import merged_first, require_known_kind, require_language_model
 from accord.models.hub import local_folder, pinned_model
 from accord.models.language import LanguageModel
 from accord.models.lean_layers import make_lean
@@ -232,7 +232,7 @@ def _resolve(name: str) -> str:
             raise UsageError(
                 f"{name} holds an adapter, not a model.\n"
                 f"Name its base as the model and the adapter beside it: --model {_base_of(path)} "
-                f"--set model.adapter={name}"
+                f"--set model.adapter={name}{merged_first(path.parent)}"
             )
         require_known_kind(path, name)
         if not (path / "config.json").exists():
