@@ -35,10 +35,13 @@ def measure_logps(
     if isinstance(learner.objective, BoundPolicy) and learner.objective.critic:
         assert tokens.expected is not None, "the model has a value head"
         columns["expected"] = tokens.expected
-    sizes = [len(answer.tokens) for answer in own]
+    sizes = [len(tokens) for tree in pack for tokens in tree.completions]
     for name, values in columns.items():
         for answer, piece in zip(own, values.float().cpu().split(sizes), strict=True):
-            setattr(answer, name, piece.tolist())
+            found, length = piece.tolist(), len(answer.tokens)
+            setattr(answer, name, found[:length])
+            if name == "expected" and len(found) > length:  # one token more: `Overlong.measured`
+                answer.behind = found[length]
 
 
 def assign_rewards(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> None:

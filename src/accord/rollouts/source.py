@@ -31,9 +31,11 @@ from accord.models import fingerprint
 from accord.objectives import BoundObjective
 from accord.rewards.reward import Weighted
 from accord.rollouts.batches import Answer, RolloutBatch, build_batch, group_by_prompt
+from accord.rollouts.dynamic_sampling import further_prompts, replace_flat
 from accord.rollouts.estimates import CarryOver
 from accord.rollouts.evaluation import evaluate_answers
 from accord.rollouts.measuring import assign_rewards, kl_reference, measure_logps
+from accord.rollouts.overlong import Overlong
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.prompts import PromptSet
 from accord.runs.display import Display
@@ -73,6 +75,7 @@ class RolloutSource:
             self.folder,
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
         )
+        self.overlong = Overlong.of(settings)
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
         self.prompts.of_tree = self.prompt_of
 
@@ -248,10 +251,10 @@ class RolloutSource:
 
     def _draw(self, number: int) -> RolloutBatch:
         for attempt in range(ATTEMPTS):
-            answers = self._answered(number, attempt)
-            out = self._of(answers, number)
+            answers, dropped = self._answered(number, attempt)
+            out = self._of(answers, number, len(dropped))
             if out.trees:
-                self._write(number, attempt, answers, out)
+                self._write(number, attempt, answers, dropped, out)
                 return out
             self.display.line(
                 f"! batch {number} of answers gives nothing to train on ({_words(out)}); drawn"
@@ -267,25 +270,41 @@ class RolloutSource:
             " (--set train.batch_size=16), or look at the reward."
         )
 
-    def _answered(self, number: int, attempt: int) -> list[Answer]:
+    def _answered(self, number: int, attempt: int) -> tuple[list[Answer], list[dict]]:
         """Draw the answers of one batch, with rewards and log-probs; the answers to one prompt are
-        next to each other.
+        next to each other. Also return what was drawn and is not trained on.
         """
-        answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
-        assign_rewards(self.reward, self.prompts, answers)
-        self.judging.write()
-        self.stop.poll()
-        self.measure(answers, self.prompts)
-        return answers
+        settings, seed = self.config.rollout_settings, self.config.train.seed
+        batch = [int(i) for i in self.order.batch(number)]
 
-    def _sampled(self, numbers: Sequence[int], number: int, attempt: int) -> list[Answer]:
+        def rewarded(prompts: Sequence[int], round_: int) -> list[list[Answer]]:
+            answers = self._sampled(prompts, number, attempt, round_)
+            assign_rewards(self.reward, self.prompts, answers)
+            self.judging.write()
+            self.stop.poll()
+            return group_by_prompt(answers)
+
+        groups, dropped = replace_flat(
+            rewarded(batch, 0),
+            further_prompts(len(self.prompts), batch, seed, number),
+            rewarded,
+            settings.dynamic_sampling,
+        )
+        answers = [answer for group in groups for answer in group]
+        self.measure(answers, self.prompts)
+        return answers, dropped
+
+    def _sampled(
+        self, numbers: Sequence[int], number: int, attempt: int, round_: int
+    ) -> list[Answer]:
         settings, seed = self.config.rollout_settings, self.config.train.seed
         self.display.doing(f"drawing {plural(len(numbers) * settings.num_generations, 'answer')}")
         return self.draw(
             self.prompts,
             numbers,
             settings.num_generations,
-            seed + 7919 * attempt,
+            # other draws for each attempt and each round of it
+            seed + 7919 * attempt + 104_729 * round_,
             number * self.order.batch_size * settings.num_generations,
             settings.temperature,
         )
@@ -326,7 +345,11 @@ class RolloutSource:
         """
         groups = group_by_prompt(answers)
         trees = [
-            Tree(prompts.trees[g[0].prompt], tuple(tuple(a.tokens) for a in g), i)
+            Tree(
+                prompts.trees[g[0].prompt],
+                tuple(self.overlong.measured(a.tokens, a.ended) for a in g),
+                i,
+            )
             for i, g in enumerate(groups)
         ]
         start = kl_reference(self.learner)
@@ -343,7 +366,7 @@ class RolloutSource:
 
     # ------------------------------------------------------------ on disk
 
-    def _of(self, answers: Sequence[Answer], number: int) -> RolloutBatch:
+    def _of(self, answers: Sequence[Answer], number: int, dropped: int) -> RolloutBatch:
         out = build_batch(
             answers,
             self.prompts.trees,
@@ -351,7 +374,10 @@ class RolloutSource:
             self.pairing,
             self._before(number),
             number * self.width,
+            self.overlong,
         )
+        if self.config.rollout_settings.dynamic_sampling:
+            out.figures["rollouts/redrawn"] = dropped / self.order.batch_size
         # at another temperature the answers are not the policy's own, and their log-ratio is no KL
         if self.config.rollout_settings.temperature != 1:
             del out.figures["rollouts/kl"]
@@ -376,7 +402,12 @@ class RolloutSource:
         return self.folder / FOLDER / f"{number:06}.json"
 
     def _write(
-        self, number: int, attempt: int, answers: Sequence[Answer], out: RolloutBatch
+        self,
+        number: int,
+        attempt: int,
+        answers: Sequence[Answer],
+        dropped: list[dict],
+        out: RolloutBatch,
     ) -> None:
         if self.folder is None:
             return
@@ -389,6 +420,7 @@ class RolloutSource:
             "carried": out.carried.as_dict(),
             "figures": out.figures,
             "not_trained_on": dict(out.reasons),
+            "dropped": dropped,
             "at": [str(self.prompts.question(a.prompt).origin) for a in answers],
             "answers": [a.as_dict() for a in answers],
         }
@@ -423,7 +455,8 @@ class RolloutSource:
                 f"! batch {number} of answers was drawn by other weights than these; drawn again"
             )
             return None
-        return self._of([Answer(**answer) for answer in found["answers"]], number)
+        answers = [Answer(**answer) for answer in found["answers"]]
+        return self._of(answers, number, len(found.get("dropped", ())))
 
 
 def _words(out: RolloutBatch) -> str:
