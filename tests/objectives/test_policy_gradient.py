@@ -11,7 +11,7 @@ from conftest import assert_no_faults
 from objectives.test_bandits import FRONTIER, REWARD, UNIFORM, dpo_on_exact_preferences
 from oracles import policy_gradient as oracle
 
-from accord.objectives.policy_gradient import Rollouts, kl_terms, value_losses
+from accord.objectives.policy_gradient import Rollouts, kl_terms, value_losses, with_kl
 from accord.objectives.policy_table import POLICY_OBJECTIVES
 from accord.rollouts.advantages import (
     gae,
@@ -44,21 +44,45 @@ def per_row(values):
     return np.array([piece.sum() for piece in np.split(values, np.cumsum(COUNT.tolist())[:-1])])
 
 
+# what numpy divides the sum of an answer by; 1 where the step alone divides
+DIVISOR = {"grpo": COUNT.numpy(), "dr_grpo": 7.0, "gspo": COUNT.numpy()}
+WITH_KL = [name for name, row in POLICY_OBJECTIVES.items() if "kl" in row.function.kinds]
+
+
+def by_numpy(name, given):
+    """The losses of answers, without a KL term."""
+    numbers = [v.numpy() for v in (given.logps, given.old, given.advantages)]
+    if name in ("rloo", "reinforce"):
+        return per_row(-numbers[2] * numbers[0])
+    if name == "gspo":
+        return oracle.sequence_surrogate(*numbers, COUNT.tolist(), 3e-4, 4e-4)
+    if name == "cispo":
+        return per_row(oracle.weighed(*numbers, 1.0, 4.0))
+    tokens = oracle.surrogate(*numbers, 0.2, 0.28 if name == "dapo" else 0.2)
+    return per_row(tokens) / DIVISOR.get(name, 1.0)
+
+
 @every_method
 def test_agrees_with_numpy(name):
-    given = rollouts(reference=name in ("grpo", "dr_grpo"))
-    options = {"beta": 0.3, "kl": "k3"} if given.reference is not None else {}
-    got = losses(name, given, **options).numpy()
-    low, high = 0.2, 0.28 if name == "dapo" else 0.2
-    if name in ("rloo", "reinforce"):
-        wanted = per_row((-given.advantages * given.logps).numpy())
-    else:
-        tokens = oracle.surrogate(
-            given.logps.numpy(), given.old.numpy(), given.advantages.numpy(), low, high
-        )
-        if options:
-            tokens = tokens + 0.3 * oracle.kl("k3", given.logps.numpy(), given.reference.numpy())
-        wanted = per_row(tokens) / {"grpo": COUNT.numpy(), "dr_grpo": 7.0}.get(name, 1.0)
+    for apart in (0.3, 2.0):  # the second has ratios beyond every clip, and a weight beyond 5
+        given = rollouts(apart=apart)
+        np.testing.assert_allclose(losses(name, given), by_numpy(name, given), rtol=1e-10)
+
+
+@pytest.mark.parametrize("correction", ["none", "ratio"])
+@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+@pytest.mark.parametrize("name", WITH_KL)
+def test_the_kl_term_is_added_by_name(name, kind, correction):
+    """GSPO's correction is by the ratio that it has: the whole answer's."""
+    given = rollouts(reference=True)
+    got = losses(name, given, beta=0.3, kl=kind, kl_correction=correction)
+    terms = oracle.kl(kind, given.logps.numpy(), given.reference.numpy())
+    if correction == "ratio":
+        apart = (given.logps - given.old).numpy()
+        if name == "gspo":
+            apart = np.repeat(per_row(apart) / COUNT.numpy(), COUNT.numpy())
+        terms = terms * np.exp(apart)
+    wanted = by_numpy(name, given) + 0.3 * per_row(terms) / DIVISOR.get(name, 1.0)
     np.testing.assert_allclose(got, wanted, rtol=1e-10)
 
 
@@ -77,7 +101,7 @@ def test_gradients_reach_the_policy_alone(name):
     """Not what sampled, not the advantages, not the reference: each may hang on weights that train,
     as a critic's values do.
     """
-    given = rollouts(reference=name in ("grpo", "dr_grpo"))
+    given = rollouts(reference=name in WITH_KL)
     fields = {
         field: value.clone().requires_grad_()
         for field in ("logps", "old", "advantages", "reference")
@@ -162,6 +186,10 @@ def test_value_losses_by_hand():
         ("grpo", "beta", [-0.1, math.inf], [0]),
         ("grpo", "kl", ["k4", None], ["k1", "k2", "k3"]),
         ("dr_grpo", "max_tokens", [0, -1, None], [0.5]),
+        ("gspo", "clip", [0, 1, None], [3e-4]),
+        ("cispo", "clip", [0, 1], [None, 0.5]),
+        ("cispo", "clip_high", [0, None], [0.3, 4.0]),
+        ("gspo", "kl_correction", ["k1", None], ["none", "ratio"]),
     ],
 )
 def test_bounds_of_options(name, option, refused, accepted):
@@ -197,7 +225,7 @@ def test_docstring_names_its_source_formula_and_denominator():
 # ---------------------------------------------------------------- the gradients of KL estimators
 
 
-def mean_gradient(kind):
+def mean_gradient(kind, corrected=False):
     """E over a policy's own samples of the estimator's gradient, exactly; and both divergences'
     gradients.
     """
@@ -205,7 +233,10 @@ def mean_gradient(kind):
     reference = torch.log_softmax(torch.tensor([0.0, 1.0, -0.5, 0.2, 0.1], dtype=torch.float64), 0)
     policy = torch.log_softmax(logits, 0)
     gradient = lambda value: torch.autograd.grad(value, logits, retain_graph=True)[0]  # noqa: E731
-    estimated = gradient((policy.detach().exp() * kl_terms(policy, reference, kind)).sum())
+    now, nothing = policy.detach(), torch.zeros(5, dtype=torch.float64)
+    given = Rollouts(policy, now, nothing, torch.ones(5, dtype=torch.long), reference)
+    terms, _ = with_kl(given, nothing, {}, 1.0, kind, "ratio" if corrected else "none")
+    estimated = gradient((now.exp() * terms).sum())
     reverse = gradient((policy.exp() * (policy - reference)).sum())
     forward = gradient((reference.exp() * (reference - policy)).sum())
     return estimated, reverse, forward
@@ -217,6 +248,15 @@ def test_k2_has_the_gradient_of_the_kl_k1_none_and_k3_that_of_the_other():
     torch.testing.assert_close(mean_gradient("k2")[0], reverse)
     torch.testing.assert_close(mean_gradient("k3")[0], forward)
     assert (reverse - forward).abs().max() > 0.01
+
+
+def test_times_the_ratio_k1_and_k3_have_the_gradient_of_the_kl_and_k2_no_longer():
+    """Each at ratio 1, where the correction changes no value."""
+    for kind in ("k1", "k3"):
+        estimated, reverse, _ = mean_gradient(kind, corrected=True)
+        torch.testing.assert_close(estimated, reverse)
+    estimated, reverse, _ = mean_gradient("k2", corrected=True)
+    assert (estimated - reverse).abs().max() > 0.01
 
 
 # ---------------------------------------------------------------- the bandit of five arms
@@ -239,13 +279,16 @@ def natural_steps(gradient_of, beta, steps=60):
     return torch.softmax(logits, 0)
 
 
+COMPARED = ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce_plus_plus_baseline")
+
+
 def advantages_of(name, rewards, groups, values):
     """One-token answers: the advantage that each method is meant for."""
     if name == "ppo":
         return gae(rewards, values, torch.ones_like(groups))[0]
     if name == "rloo":
         return leave_one_out(rewards, groups)
-    if name in ("grpo", "dr_grpo", "dapo"):
+    if name in COMPARED:
         return group_advantages(rewards, groups, scale="none")
     return rewards - values
 
@@ -266,7 +309,7 @@ def expected_loss(name, beta):
         options = {"max_tokens": 1.0} if name == "dr_grpo" else {}
         weight = now.exp()[arms].prod(1).repeat_interleave(2) / 2
         # a mean that holds the answer itself shrinks by (K-1)/K
-        scale = 2.0 if name in ("grpo", "dr_grpo", "dapo") else 1.0
+        scale = 2.0 if name in COMPARED else 1.0
         return scale * (weight * POLICY_OBJECTIVES[name].function(given, **options).losses).sum()
 
     return loss
@@ -333,7 +376,9 @@ def test_samples_land_there_too(name):
                 spread_over_tokens(advantages, ones),
                 ones,
             )
-            options = {"max_tokens": 1.0} if name == "dr_grpo" else {}
+            # one token: a whole answer's ratio is a token's, and needs a token's clip
+            options = {"dr_grpo": {"max_tokens": 1.0}, "gspo": {"clip": 0.2, "clip_high": 0.2}}
+            options = options.get(name, {})
             optimizer.zero_grad()
             (POLICY_OBJECTIVES[name].function(given, **options).losses.sum() / total).backward()
             optimizer.step()

@@ -37,3 +37,37 @@ def surrogate(policy, old, advantages, low, high):
         ratio = np.exp(p) / np.exp(o)
         out.append(-min(ratio * a, min(max(ratio, 1 - low), 1 + high) * a))
     return np.array(out)
+
+
+def _pieces(values, counts):
+    return np.split(np.asarray(values), np.cumsum(counts)[:-1])
+
+
+def sequence_surrogate(policy, old, advantages, counts, low, high):
+    """Zheng et al. 2025, Eqs. 5 and 7, an answer at a time: the ratio of whole answers to the power
+    of one over the length; negated.
+    """
+    out = []
+    for p, o, a in zip(*(_pieces(v, counts) for v in (policy, old, advantages)), strict=True):
+        s = (np.prod(np.exp(p)) / np.prod(np.exp(o))) ** (1 / len(p))
+        mean = a.sum() / len(a)
+        out.append(-min(s * mean, min(max(s, 1 - low), 1 + high) * mean))
+    return np.array(out)
+
+
+def weighed(policy, old, advantages, low, high):
+    """MiniMax 2025, Eqs. 4 and 5, a token at a time: weight, advantage, log-prob; negated."""
+    return np.array(
+        [
+            -min(max(np.exp(p) / np.exp(o), 1 - low), 1 + high) * a * p
+            for p, o, a in zip(policy, old, advantages, strict=True)
+        ]
+    )
+
+
+def rewards_to_come(rewards, logps, reference, counts, beta):
+    """Hu et al. 2025, §3: r - β Σ_{i ≥ t} log-ratio_i, by the double sum."""
+    out = []
+    for r, p, q in zip(rewards, _pieces(logps, counts), _pieces(reference, counts), strict=True):
+        out += [r - beta * sum(p[i] - q[i] for i in range(t, len(p))) for t in range(len(p))]
+    return np.array(out)

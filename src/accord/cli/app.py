@@ -29,6 +29,7 @@ from accord.cli.play import add_play_command
 from accord.cli.recipes import add_recipes_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
+from accord.cli.tasks import add_tasks_command
 from accord.cli.tools import add_tool_commands
 from accord.cli.train_flags import DEFAULT_METHOD, TrainCommand
 from accord.environment.faults import end, fail, run_guarded
@@ -112,7 +113,8 @@ def train(
         typer.Option(
             help=(
                 "dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward"
-                " model); ppo, grpo, dr_grpo, dapo, rloo, reinforce (with a section rollouts); or"
+                " model); ppo, grpo, dr_grpo, dapo, gspo, cispo, reinforce_plus_plus,"
+                " reinforce_plus_plus_baseline, rloo, reinforce (with a section rollouts); or"
                 " module:function."
             ),
             show_default=DEFAULT_METHOD,
@@ -444,6 +446,7 @@ add_play_command(app, _run, _say)
 add_tool_commands(app, _run, _say, _command)
 add_chat_command(app, _run)
 add_recipes_command(app, _run, _say)
+add_tasks_command(app, _run, _say)
 
 
 def main() -> None:

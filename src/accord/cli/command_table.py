@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "generate": "accord generate runs/first --prompt 'Tell me a story.'",
         "sample": "accord sample runs/first --prompts prompts.txt --output a.jsonl",
         "score": "accord score a.jsonl --reward vader --output scored.jsonl",
+        "tasks": "accord tasks leg_counting --size 500 --output prompts.jsonl",
         "pair": "accord pair scored.jsonl --output pairs.jsonl",
     },
     "Tools": {

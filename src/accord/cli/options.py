@@ -16,7 +16,7 @@ PROMPTS = "Any file that training reads, rows with a prompt alone, or a .txt wit
 # What --reward, --judge and --scorer take.
 REWARDS = (
     "NAME or NAME=WEIGHT: final_answer, constraints, format, length, too_long, vader,"
-    " module:function, a reward model's folder or hub name, or http://…/v1#MODEL."
+    " math_verify, reasoning_gym, module:function, a reward model's folder or hub name, or http://…/v1#MODEL."
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]

@@ -212,6 +212,16 @@ class RolloutsConfig(Section):
     """Temperature of the draws. A policy gradient needs answers drawn at 1, and takes no other."""
     num_iterations: Positive = 1
     """Updates made from one batch of answers before the next is drawn."""
+    dynamic_sampling: Annotated[int, Field(strict=True, ge=0, le=100)] = 0
+    """Rounds in which a prompt whose answers all have one reward gives way to another prompt of the
+    file. 0: none. A prompt that no round could replace stays."""
+    overlong: Literal["keep", "mask", "soft", "value"] = "keep"
+    """Handling of answers that were cut at max_new_tokens. keep: they count as ended there. mask:
+    they are compared and not trained on. soft: a penalty for length is taken off each reward.
+    value: ppo's value head stands for what would have followed, in place of a reward."""
+    overlong_buffer: Positive | None = None
+    """soft: tokens before max_new_tokens over which the penalty grows from 0 to 1; null takes a
+    fifth of max_new_tokens."""
     pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
     """Rule that picks the answers which an objective of pairs compares; see `accord pair`."""
     margin: Annotated[float, Field(strict=True, ge=0)] = 0.0

@@ -41,6 +41,7 @@ def sampled_losses(
         column("advantages"),
         tokens.count,
         column("reference") if objective.in_loss else None,
+        tokens.entropy if objective.entropy_bonus else None,
     )
     output = objective.losses(rollouts)
     losses, metrics = output.losses, dict(output.metrics)

@@ -10,11 +10,27 @@ import shutil
 import sys
 from pathlib import Path
 
+from accord.errors import UsageError
+
 
 def install_line(*packages: str, options: str = "") -> str:
     """Return the command that installs packages into the environment of this process."""
     words = [_installer(), *options.split(), *map(shlex.quote, packages)]
     return " ".join(words)
+
+
+def require_package(name: str, needed_by: str) -> None:
+    """Check that a package can be imported, without importing it.
+
+    Raises:
+      UsageError: it is not installed; with the command that installs it.
+    """
+    if importlib.util.find_spec(name) is None:
+        package = name.replace("_", "-")
+        raise UsageError(
+            f"{needed_by} needs the package {package}, which is not installed.\n"
+            f"Install it with: {install_line(package)}"
+        )
 
 
 def _installer() -> str:

@@ -44,8 +44,8 @@ def token_logps(
       chunk: rows at once; None takes a number that suits the device.
 
     Returns:
-      log-probs [C] float32, differentiable in `hidden` and in the head's weights; entropy [C]
-      float32 in nats, not differentiable.
+      log-probs and entropies [C], both float32 in nats and differentiable in `hidden` and in the
+      head's weights. A backward pass that no entropy takes part in costs nothing for them.
     """
     if chunk is None:
         chunk = rows_at_once(hidden.device, head.weight.shape[0])
@@ -59,7 +59,8 @@ def token_logps(
 class _ChunkedLogps(torch.autograd.Function):
     """The function log softmax(scale · h Wᵀ)[target] and its gradient, both computed by chunks.
 
-    The gradient is g · (onehot(target) − softmax) · scale.
+    The gradient is g · (onehot(target) − softmax) · scale, and of the entropy H beside it
+    −g' · softmax · (log softmax + H) · scale.
     """
 
     @staticmethod
@@ -70,14 +71,15 @@ class _ChunkedLogps(torch.autograd.Function):
             for rows, wanted in zip(products.split(NEAR), t.split(NEAR), strict=True):
                 found.append(_figures(head.scaled(rows), wanted))
         logps, entropy, lse = map(torch.cat, zip(*found, strict=True))
-        ctx.save_for_backward(hidden, weight, targets, lse)
+        ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.head, ctx.chunk = head, chunk
-        ctx.mark_non_differentiable(entropy)
+        ctx.set_materialize_grads(False)  # no gradient of the entropy is None, and not zeros
         return logps, entropy
 
     @staticmethod
-    def backward(ctx, grad, _):
-        hidden, weight, targets, lse = ctx.saved_tensors
+    def backward(ctx, grad, grad_entropy):
+        hidden, weight, targets, lse, entropy = ctx.saved_tensors
+        grad = torch.zeros_like(lse) if grad is None else grad
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         # float32, since a bf16 sum over many chunks would lose the small ones
@@ -86,10 +88,16 @@ class _ChunkedLogps(torch.autograd.Function):
             rows = slice(start, start + ctx.chunk)
             h = hidden[rows]
             d = h @ weight.T
-            for part, t, g, total in zip(
-                *(x.split(NEAR) for x in (d, targets[rows], grad[rows], lse[rows])), strict=True
-            ):
-                slope = ctx.head.scaled(part).sub_(total[:, None]).exp_().mul_(-g[:, None])
+            for at in range(0, len(d), NEAR):
+                part = d[at : at + NEAR]
+                here = slice(start + at, start + at + len(part))
+                t, g, logps = targets[here], grad[here], ctx.head.scaled(part)
+                logps.sub_(lse[here, None])
+                if grad_entropy is None:
+                    slope = logps.exp_().mul_(-g[:, None])
+                else:
+                    pull = (logps + entropy[here, None]).mul_(grad_entropy[here, None])
+                    slope = logps.exp_().mul_(pull.add_(g[:, None]).neg_())
                 slope[torch.arange(len(t), device=d.device), t] += g
                 part.copy_(slope.mul_(ctx.head.scale))
             if grad_hidden is not None:
@@ -112,11 +120,9 @@ def _figures(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return logps, lse - torch.linalg.vecdot(powers, logits) / total, lse
 
 
-@torch.no_grad()
 def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
     """Compute H = lse − Σ softmax · logit, [C] nats."""
-    probabilities = (logits - lse[:, None]).exp_()
-    return lse - torch.linalg.vecdot(probabilities, logits)
+    return lse - torch.linalg.vecdot((logits - lse[:, None]).exp(), logits)
 
 
 def _checkpointed(
@@ -129,9 +135,7 @@ def _checkpointed(
     def piece(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         logits = to_logits(h)
         total = torch.logsumexp(logits, dim=-1)
-        return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(
-            logits.detach(), total.detach()
-        )
+        return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(logits, total)
 
     pieces = [
         checkpoint(piece, h, t, use_reentrant=False) if torch.is_grad_enabled() else piece(h, t)

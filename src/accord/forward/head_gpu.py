@@ -47,14 +47,15 @@ class _FusedLogps(torch.autograd.Function):
             for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
         ]
         logps, entropy, lse = (torch.cat(column) for column in zip(*pieces, strict=True))
-        ctx.save_for_backward(hidden, weight, targets, lse)
+        ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.scale, ctx.chunk = scale, chunk
-        ctx.mark_non_differentiable(entropy)
+        ctx.set_materialize_grads(False)  # no gradient of the entropy is None, and not zeros
         return logps, entropy
 
     @staticmethod
-    def backward(ctx, grad, _):
-        hidden, weight, targets, lse = ctx.saved_tensors
+    def backward(ctx, grad, grad_entropy):
+        hidden, weight, targets, lse, entropy = ctx.saved_tensors
+        grad = torch.zeros_like(lse) if grad is None else grad
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         slope = kernels(hidden.device.type).slope
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
@@ -63,7 +64,10 @@ class _FusedLogps(torch.autograd.Function):
         for start in range(0, len(targets), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
             h = hidden[rows]
-            d = slope(h @ weight.T, targets[rows], lse[rows], grad[rows], ctx.scale)
+            raw = h @ weight.T
+            d = slope(raw, targets[rows], lse[rows], grad[rows], ctx.scale)
+            if grad_entropy is not None:
+                d += entropy_slope(raw, lse[rows], entropy[rows], grad_entropy[rows], ctx.scale)
             if grad_hidden is not None:
                 torch.mm(d, weight, out=grad_hidden[rows])
             if grad_weight is not None:
@@ -95,6 +99,14 @@ def _slope(raw: Tensor, targets: Tensor, lse: Tensor, grad: Tensor, scale: float
     return ((hit.to(lse.dtype) - (logits - lse[:, None]).exp()) * (grad * scale)[:, None]).to(
         raw.dtype
     )
+
+
+def entropy_slope(raw: Tensor, lse: Tensor, entropy: Tensor, grad: Tensor, scale: float) -> Tensor:
+    """Compute −g · softmax · (log softmax + H) · scale, [c, V] in the head's dtype. It is not
+    compiled: an entropy bonus is rare.
+    """
+    logps = raw.to(lse.dtype) * scale - lse[:, None]
+    return (logps.exp() * (logps + entropy[:, None]) * (-grad * scale)[:, None]).to(raw.dtype)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class TokenLogps:
     """Per-token log-probs of N completions, laid end to end in the order of the trees."""
 
     values: Tensor  # [C] nats
-    entropy: Tensor  # [C] nats, of the prediction of each token; no gradient
+    entropy: Tensor  # [C] nats, of the prediction of each token
     owner: Tensor  # [C] which completion
     count: Tensor  # [N] tokens
     expected: Tensor | None = (
@@ -42,8 +42,8 @@ class TokenLogps:
         return Logps(summed(self.values, self.count), self.count)
 
     def mean_entropy(self) -> Tensor:
-        """Compute the [N] mean entropies, nats per token."""
-        return summed(self.entropy, self.count) / self.count
+        """Compute the [N] mean entropies, nats per token, without a gradient."""
+        return summed(self.entropy.detach(), self.count) / self.count
 
 
 def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "tree") -> TokenLogps:
@@ -106,7 +106,7 @@ def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
         answers.to(torch.promote_types(answers.dtype, torch.float32)), dim=-1
     )  # [C, V]
     values = log_softmax.gather(1, rows.targets[:, None]).squeeze(1)
-    entropy = -(log_softmax.exp() * log_softmax).sum(-1).detach()
+    entropy = -(log_softmax.exp() * log_softmax).sum(-1)
     return TokenLogps(values, entropy, rows.row, rows.count)
 
 

@@ -39,6 +39,10 @@ KEYWORDS_ALSO_CALLED = {
     "simpo_gamma": "gamma",
     "center_rewards_coefficient": "centering",
     "add_margin": "margin",
+    "epsilon_high": "clip_high",
+    "cliprange": "clip",
+    "entropy_coef": "entropy",
+    "use_bias_correction_kl": "kl_correction",
 }
 
 

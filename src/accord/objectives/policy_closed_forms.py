@@ -50,6 +50,35 @@ def dr_grpo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[floa
     return _clipped(answer, options, 1 / options["max_tokens"])
 
 
+def gspo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
+    """Compute max(-A s, -A clip(s)), of one ratio for the answer, and the mean of β KL."""
+    n = len(answer)
+    ratio = math.exp(sum(t.now - t.old for t in answer) / n)
+    advantage = sum(t.advantage for t in answer) / n
+    held = min(max(ratio, 1 - options["clip"]), 1 + _high(options))
+    loss = max(-advantage * ratio, -advantage * held)
+    inside = -advantage * ratio >= -advantage * held or held == ratio
+    slope = -advantage * ratio / n if inside else 0.0
+    terms = [_kl(options, t.now - t.reference) for t in answer]
+    total = sum(value for value, _ in terms) / n
+    if options["kl_correction"] == "ratio":
+        return loss + ratio * total, [slope + ratio * (total + rise) / n for _, rise in terms]
+    return loss + total, [slope + rise / n for _, rise in terms]
+
+
+def cispo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
+    """Compute -Σ w A log π + β KL, with a weight w = clip(r) that has no slope."""
+    low = -1.0 if options["clip"] is None else -options["clip"]
+    total, slopes = 0.0, []
+    for token in answer:
+        ratio = math.exp(token.now - token.old)
+        weight = min(max(ratio, 1 + low), 1 + options["clip_high"])
+        term, rise = _corrected(options, token, ratio)
+        total += -weight * token.advantage * token.now + term
+        slopes.append(-weight * token.advantage + rise)
+    return total, slopes
+
+
 def ppo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
     """Compute the loss of `dapo` and the value head's loss, whose slope at a log-prob is 0."""
     total, slopes = _clipped(answer, options, 1.0)
@@ -60,18 +89,30 @@ def ppo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
 
 def _clipped(answer: Sequence[Token], options: Mapping, scale: float) -> tuple[float, list[float]]:
     total, slopes = 0.0, []
-    high = options["clip_high"] if options["clip_high"] is not None else options["clip"]
     for token in answer:
         ratio = math.exp(token.now - token.old)
-        held = min(max(ratio, 1 - options["clip"]), 1 + high)
+        held = min(max(ratio, 1 - options["clip"]), 1 + _high(options))
         plain, clipped = -token.advantage * ratio, -token.advantage * held
         loss, slope = (
             (plain, plain) if plain >= clipped else (clipped, plain if held == ratio else 0.0)
         )
-        term, rise = _kl(options, token.now - token.reference)
+        term, rise = _corrected(options, token, ratio)
         total += scale * (loss + term)
         slopes.append(scale * (slope + rise))
     return total, slopes
+
+
+def _high(options: Mapping) -> float:
+    """Return the upper clip: the lower one where it is not given."""
+    return options["clip"] if options["clip_high"] is None else options["clip_high"]
+
+
+def _corrected(options: Mapping, token: Token, ratio: float) -> tuple[float, float]:
+    """Compute the KL term, times the ratio where that is chosen, and its slope."""
+    term, rise = _kl(options, token.now - token.reference)
+    if options.get("kl_correction") == "ratio":
+        return ratio * term, ratio * (term + rise)
+    return term, rise
 
 
 def _kl(options: Mapping, d: float) -> tuple[float, float]:

@@ -28,6 +28,8 @@ CLIP_HIGH = Number(
     above=0, optional=True, hint="DAPO uses 0.28; nothing takes the lower bound for both."
 )
 BETA = Number(at_least=0, hint="0 leaves the KL term out of the loss; GRPO's paper uses 0.04.")
+KL = Choice(("k1", "k2", "k3"), hint="See `kl_terms`: k2 has KL's gradient.")
+KL_CORRECTION = Choice(("none", "ratio"), hint="ratio multiplies the KL term by the ratio.")
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ class Rollouts:
     advantages: Tensor  # [C] of each token; no gradient is taken through it
     count: Tensor  # [N] tokens of each answer, at least 1
     reference: Tensor | None = None  # [C] under the reference, where a KL term is in the loss
+    # [C] nats, of the prediction of each token, where a bonus for it is in the loss; differentiable
+    entropy: Tensor | None = None
 
     def __post_init__(self) -> None:
         tokens = int(self.count.sum())
-        for name in ("logps", "old", "advantages", "reference"):
+        for name in ("logps", "old", "advantages", "reference", "entropy"):
             values = getattr(self, name)
             if values is not None and tuple(values.shape) != (tokens,):
                 raise UsageError(
@@ -53,6 +57,10 @@ class Rollouts:
     def sums(self, values: Tensor) -> Tensor:
         """Sum per-token values [C] over each answer, [N], in float64."""
         return summed(values, self.count)
+
+    def means(self, values: Tensor) -> Tensor:
+        """Compute the [N] means over each answer's tokens."""
+        return self.sums(values) / self.count
 
 
 # ---------------------------------------------------------------- methods
@@ -79,16 +87,11 @@ def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None
 
     Source: Schulman et al. 2017, arXiv:1707.06347, Eq. 7.
     """
-    losses, metrics = _surrogate(rollouts, clip, clip_high)
+    losses, metrics = surrogate(rollouts, clip, clip_high)
     return LossOutput(rollouts.sums(losses), metrics)
 
 
-@bounded(
-    clip=CLIP,
-    clip_high=CLIP_HIGH,
-    beta=BETA,
-    kl=Choice(("k1", "k2", "k3"), hint="See `kl_terms`: k2 has KL's gradient."),
-)
+@bounded(clip=CLIP, clip_high=CLIP_HIGH, beta=BETA, kl=KL, kl_correction=KL_CORRECTION)
 def grpo(
     rollouts: Rollouts,
     *,
@@ -96,6 +99,7 @@ def grpo(
     clip_high: float | None = None,
     beta: float = 0.0,
     kl: str = "k3",
+    kl_correction: str = "none",
 ) -> LossOutput:
     """Group Relative Policy Optimization: the clipped surrogate and a KL term, averaged over each
     answer's tokens.
@@ -111,21 +115,24 @@ def grpo(
       beta: weight of the KL term in the loss.
       kl: estimator of the KL. k3 is the paper's; on the policy's own answers its gradient is that
         of KL(ref‖π).
+      kl_correction: "ratio" multiplies the KL term by ρ_t, see `with_kl`.
 
     Returns:
       losses [N], not reduced; metrics as `ppo`, and `kl` in nats per token.
 
     Source: Shao et al. 2024, arXiv:2402.03300, Eqs. 3 and 4.
     """
-    losses, metrics = _with_kl(rollouts, clip, clip_high, beta, kl)
-    return LossOutput(rollouts.sums(losses) / rollouts.count, metrics)
+    losses, metrics = surrogate(rollouts, clip, clip_high)
+    losses, metrics = with_kl(rollouts, losses, metrics, beta, kl, kl_correction)
+    return LossOutput(rollouts.means(losses), metrics)
 
 
 @bounded(
     clip=CLIP,
     clip_high=CLIP_HIGH,
     beta=BETA,
-    kl=Choice(("k1", "k2", "k3")),
+    kl=KL,
+    kl_correction=KL_CORRECTION,
     max_tokens=Number(above=0),
 )
 def dr_grpo(
@@ -136,6 +143,7 @@ def dr_grpo(
     clip_high: float | None = None,
     beta: float = 0.0,
     kl: str = "k2",
+    kl_correction: str = "none",
 ) -> LossOutput:
     """GRPO done right: divided by one constant instead of each answer's own length. Divide by the
     batch's answers.
@@ -153,7 +161,8 @@ def dr_grpo(
 
     Source: Liu et al. 2025, arXiv:2503.20783, §3.2.
     """
-    losses, metrics = _with_kl(rollouts, clip, clip_high, beta, kl)
+    losses, metrics = surrogate(rollouts, clip, clip_high)
+    losses, metrics = with_kl(rollouts, losses, metrics, beta, kl, kl_correction)
     return LossOutput(rollouts.sums(losses) / max_tokens, metrics)
 
 
@@ -171,7 +180,7 @@ def dapo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = 0.2
 
     Source: Yu et al. 2025, arXiv:2503.14476, Eqs. 8 (clip-higher) and 12 (token-level loss).
     """
-    losses, metrics = _surrogate(rollouts, clip, clip_high)
+    losses, metrics = surrogate(rollouts, clip, clip_high)
     return LossOutput(rollouts.sums(losses), metrics)
 
 
@@ -231,7 +240,7 @@ def _k3(x: Tensor) -> Tensor:
     return torch.expm1(near) + near.exp() * (x - near) - x
 
 
-def _ratio(x: Tensor) -> Tensor:
+def bounded_exp(x: Tensor) -> Tensor:
     """Compute e^x, beyond FURTHEST along its tangent: finite, rising, and never without a slope."""
     near = x.clamp(max=FURTHEST)
     return near.exp() * (1 + x - near)
@@ -255,24 +264,53 @@ def value_losses(
     return 0.5 * torch.maximum(plain, (held - returns.detach()).square())
 
 
-def _surrogate(
+def surrogate(
     rollouts: Rollouts, clip: float, clip_high: float | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute -min(ρA, clip(ρ)A) of every token [C], and metrics of every answer [N]."""
     log_ratio = rollouts.logps - rollouts.old.detach()
-    ratio, advantages = _ratio(log_ratio), rollouts.advantages.detach()
+    losses, clipped = clipped_losses(
+        bounded_exp(log_ratio), rollouts.advantages.detach(), clip, clip_high
+    )
+    return losses, {"clip_ratio": rollouts.means(clipped), "approx_kl": approx_kl(rollouts)}
+
+
+def clipped_losses(
+    ratio: Tensor, advantages: Tensor, clip: float, clip_high: float | None
+) -> tuple[Tensor, Tensor]:
+    """Compute -min(ρA, clip(ρ)A), of tokens or of answers, and 1 where the clip binds, else 0."""
     near = ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
     losses = torch.maximum(-advantages * ratio, -advantages * near)
-    clipped = (-advantages * near > -advantages * ratio).to(losses.dtype)
-    # k3 of KL(old‖π): the tokens are the old policy's
-    apart = _k3(log_ratio.detach())
-    return losses, {"clip_ratio": _mean(rollouts, clipped), "approx_kl": _mean(rollouts, apart)}
+    return losses, (-advantages * near > -advantages * ratio).to(losses.dtype)
 
 
-def _with_kl(
-    rollouts: Rollouts, clip: float, clip_high: float | None, beta: float, kl: str
+def approx_kl(rollouts: Rollouts) -> Tensor:
+    """Compute the [N] means of k3 of KL(old‖π), nats a token: the tokens are the old policy's."""
+    return rollouts.means(_k3((rollouts.logps - rollouts.old).detach()))
+
+
+def with_kl(
+    rollouts: Rollouts,
+    losses: Tensor,
+    metrics: dict[str, Tensor],
+    beta: float,
+    kl: str,
+    correction: str,
+    ratio: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    losses, metrics = _surrogate(rollouts, clip, clip_high)
+    """Add the weighted KL term to the losses of tokens [C], and its mean to the metrics.
+
+    With the correction "ratio" the term of a token is ρ_t · KL_t, and the gradient goes through ρ
+    too. The tokens are those of `old`, so that the mean of ρ · KL_t over them is the mean of KL_t
+    over the policy's own: KL(π‖ref) for k1 and k3, and the gradient of both is the KL's (without
+    the correction k1 has none and k3 that of the other divergence, even at ρ = 1, where no value
+    changes). TRL calls it `use_bias_correction_kl` and has it on unless told otherwise.
+
+    Args:
+      ratio: [C] the method's own ratio; None takes the tokens' ratios.
+
+    Source: DeepSeek-AI 2025, arXiv:2512.02556, §3.1 (unbiased KL estimate).
+    """
     if (rollouts.reference is not None) != (beta > 0):
         raise UsageError(
             "beta weighs a KL term in the loss, which takes the reference's log-probs: give both,"
@@ -282,9 +320,7 @@ def _with_kl(
     if rollouts.reference is None:
         return losses, metrics
     terms = kl_terms(rollouts.logps, rollouts.reference, kl)
-    return losses + beta * terms, metrics | {"kl": _mean(rollouts, terms.detach())}
-
-
-def _mean(rollouts: Rollouts, values: Tensor) -> Tensor:
-    """Compute the [N] means over each answer's tokens."""
-    return rollouts.sums(values) / rollouts.count
+    if correction == "ratio":
+        own = bounded_exp(rollouts.logps - rollouts.old.detach()) if ratio is None else ratio
+        terms = terms * own
+    return losses + beta * terms, metrics | {"kl": rollouts.means(terms.detach())}

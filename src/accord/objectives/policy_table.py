@@ -5,6 +5,7 @@
     estimate    how rewards become advantages, by its name in `accord.rollouts.estimates`, and its
                 settings
     critic      whether a value head estimates the expected reward; its loss is added to the other
+    facts       what its clip means, its gradient at ratio 1, where that vanishes (policy_facts.py)
 
 A recipe's `objective:` takes the keywords of all three.
 """
@@ -21,6 +22,7 @@ from accord.objectives.objective import BoundObjective, Objective
 from accord.objectives.options import Bounded, Choice, Kind, Number
 from accord.objectives.pairs import log_ratio
 from accord.objectives.policy_closed_forms import TokenForm
+from accord.objectives.policy_facts import FACTS, LossFacts
 from accord.objectives.policy_gradient import (
     Rollouts,
     dapo,
@@ -29,6 +31,12 @@ from accord.objectives.policy_gradient import (
     ppo,
     reinforce,
     value_losses,
+)
+from accord.objectives.policy_ratios import (
+    cispo,
+    gspo,
+    reinforce_plus_plus,
+    reinforce_plus_plus_baseline,
 )
 from accord.types import LossOutput, RowLogps, UsageError
 
@@ -54,6 +62,12 @@ SETTINGS: dict[str, dict[str, tuple[Kind, object]]] = {
     "group_unscaled": {},
     "leave_one_out": {"beta": (PENALTY, 0.05)},
     "baseline": {"beta": (PENALTY, 0.05), "decay": (Number(at_least=0, below=1), 0.9)},
+    "whitened": {"beta": (PENALTY, 0.05)},
+    "group_whitened": {},
+}
+# of every method: weight of the mean entropy of the predictions, which the loss then raises
+ENTROPY: dict[str, tuple[Kind, object]] = {
+    "entropy": (Number(at_least=0, hint="0 leaves the bonus out; 0.001 to 0.01 are usual."), 0.0)
 }
 CRITIC: dict[str, tuple[Kind, object]] = {
     "value_weight": (Number(above=0), 0.1),
@@ -69,8 +83,7 @@ def _log_ratio(policy, reference, **options) -> Tensor:
 class PolicyObjective(Objective):
     """One method. Its rows are `Rollouts`; its reference is what KL is measured against."""
 
-    # how rewards become advantages, in accord.rollouts.estimates: "gae", "group" (over the
-    # deviation), "group_unscaled", "leave_one_out", "baseline"
+    # how rewards become advantages: a name in accord.rollouts.estimates
     estimate: str = "group"
     # the loss of one answer in plain floats, which the first proof compares with
     token_form: TokenForm = policy_closed_forms.reinforce
@@ -83,9 +96,18 @@ class PolicyObjective(Objective):
         return self.estimate == "gae"
 
     @property
+    def compares(self) -> bool:
+        """Tell whether answers are compared with the others of their prompt alone."""
+        return self.estimate in ("group", "group_unscaled", "leave_one_out", "group_whitened")
+
+    @property
     def settings(self) -> dict[str, tuple[Kind, object]]:
         """Return the keywords beyond those of the loss."""
-        return SETTINGS[self.estimate] | (CRITIC if self.critic else {})
+        return SETTINGS[self.estimate] | (CRITIC if self.critic else {}) | ENTROPY
+
+    @property
+    def facts(self) -> LossFacts:
+        return FACTS[self.name]
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -107,7 +129,7 @@ class PolicyObjective(Objective):
         idle = next(
             (
                 name
-                for name in ("kl_target", "kl")
+                for name in ("kl_target", "kl", "kl_correction")
                 if name in options and options[name] != plain[name]
             ),
             None,
@@ -128,10 +150,21 @@ class BoundPolicy(BoundObjective):
     def losses(
         self, policy: RowLogps | Rollouts, reference: RowLogps | None = None, **context: Tensor
     ) -> LossOutput:
-        """Compute the loss of each of N answers, not reduced, without the value head's."""
+        """Compute the loss of each of N answers, not reduced, without the value head's.
+
+        An entropy bonus takes w · H off: the mean H of the answer's tokens where the batch is
+        divided by answers, their sum where it is divided by tokens. H is exact, of the whole
+        distribution at each token (O'Donoghue et al. 2016, arXiv:1611.01626, Eq. 2).
+        """
         assert isinstance(policy, Rollouts), "a policy gradient is given sampled answers"
         own = {name: self.options[name] for name in self.objective.function.kinds}
-        return self.objective.function(policy, **own)
+        output = self.objective.function(policy, **own)
+        if not self.entropy_bonus:
+            return output
+        assert policy.entropy is not None, "the head gives each prediction's entropy"
+        of_answers = policy.sums if self.denominator == "tokens" else policy.means
+        bonus = self.options["entropy"] * of_answers(policy.entropy)
+        return LossOutput(output.losses - bonus, output.metrics)
 
     def critic_losses(self, expected: Tensor, old: Tensor, returns: Tensor) -> Tensor:
         """Compute the value head's weighted loss of each token, [C]."""
@@ -144,6 +177,10 @@ class BoundPolicy(BoundObjective):
         return self.objective.critic
 
     @property
+    def compares(self) -> bool:
+        return self.objective.compares
+
+    @property
     def estimate(self) -> str:
         return self.objective.estimate
 
@@ -154,6 +191,10 @@ class BoundPolicy(BoundObjective):
     @property
     def uses_ratios(self) -> bool:
         return self.objective.uses_ratios
+
+    @property
+    def entropy_bonus(self) -> bool:
+        return self.options["entropy"] > 0
 
     @property
     def in_loss(self) -> bool:
@@ -173,8 +214,11 @@ def _says(what: str) -> Callable[[Mapping], str]:
             True: "in the loss, by the estimator " + str(options.get("kl")),
             False: "in the reward, at each token",
         }["kl" in options]
+        if options.get("kl_correction") == "ratio":
+            where += ", times the ratio"
         penalty = f"KL weight beta = {weight:g} {where}" if weight else "no KL term"
-        return f"{what}; {penalty}; learns from its own answers alone"
+        bonus = f"; entropy bonus {options['entropy']:g} a nat" if options["entropy"] else ""
+        return f"{what}; {penalty}{bonus}; learns from its own answers alone"
 
     return convention
 
@@ -189,6 +233,7 @@ def _row(
     denominator: str,
     token_form: TokenForm,
     uses_ratios: bool = True,
+    also_called: tuple[str, ...] = (),
 ) -> PolicyObjective:
     """Make a row, with the parts that all methods share."""
     return PolicyObjective(
@@ -204,6 +249,7 @@ def _row(
         estimate=estimate,
         token_form=token_form,
         uses_ratios=uses_ratios,
+        also_called=also_called,
     )
 
 
@@ -245,6 +291,47 @@ _ROWS = (
         estimate="group",
         denominator="tokens",
         token_form=policy_closed_forms.dapo,
+    ),
+    _row(
+        "gspo",
+        gspo,
+        "one clipped ratio a whole answer, rewards less their prompt's mean over its deviation",
+        "Zheng et al. 2025, arXiv:2507.18071, Eqs. 5 to 7",
+        estimate="group",
+        denominator="rows",
+        token_form=policy_closed_forms.gspo,
+        also_called=("grpo_sequence", "sequence"),
+    ),
+    _row(
+        "cispo",
+        cispo,
+        "log-probs weighed by clipped ratios without a gradient, rewards less their prompt's mean"
+        " over its deviation, divided by the batch's tokens",
+        "MiniMax 2025, arXiv:2506.13585, Eqs. 4 and 5",
+        estimate="group",
+        denominator="tokens",
+        token_form=policy_closed_forms.cispo,
+    ),
+    _row(
+        "reinforce_plus_plus",
+        reinforce_plus_plus,
+        "clipped ratios, rewards whitened over the whole batch, divided by the batch's tokens",
+        "Hu et al. 2025, arXiv:2501.03262, §3",
+        estimate="whitened",
+        denominator="tokens",
+        token_form=policy_closed_forms.dapo,
+        also_called=("reinforce++", "reinforce_pp", "reinpp"),
+    ),
+    _row(
+        "reinforce_plus_plus_baseline",
+        reinforce_plus_plus_baseline,
+        "clipped ratios, rewards less their prompt's mean, whitened over the whole batch, divided"
+        " by the batch's tokens",
+        "Hu et al. 2025, arXiv:2501.03262, §3",
+        estimate="group_whitened",
+        denominator="tokens",
+        token_form=policy_closed_forms.dapo,
+        also_called=("reinforce++_baseline", "reinforce_baseline"),
     ),
     _row(
         "rloo",

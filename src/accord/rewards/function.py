@@ -102,7 +102,7 @@ class Function:
         self, asked: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
     ) -> Rewards:
         try:
-            return Rewards.of(self._ask(asked, answers, rows))
+            return Rewards.of(*self._ask(asked, answers, rows))
         except _Failed as failed:
             return (
                 self._one_by_one(asked, answers, rows)
@@ -121,7 +121,9 @@ class Function:
                 failures[i] = LATE[1]
                 continue
             try:
-                (values[i],) = self._ask([prompt], [answer], [row])
+                (values[i],), reasons = self._ask([prompt], [answer], [row])
+                if reasons:
+                    failures[i] = reasons[0]
             except _Failed as failed:
                 failures[i] = str(failed)
                 late += str(failed) == LATE[0]
@@ -129,8 +131,9 @@ class Function:
 
     def _ask(
         self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
-    ) -> list[object]:
-        """Call the function once. Return as many values as there are answers.
+    ) -> tuple[list[object], dict[int, str]]:
+        """Call the function once. Return as many values as there are answers, and the reasons of
+        those that it judged no number.
 
         Raises:
           _Failed: it raised, ran out of time, died, or gave another number of values.
@@ -155,7 +158,7 @@ class Function:
                 "wrong number of values", f"{given} values for {plural(len(answers), 'answer')}"
             )
             raise _Failed("wrong number of values")
-        return values
+        return values, {int(i): reason for i, reason in reply["reasons"].items()}
 
     def _start(self) -> None:
         command = [

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from accord.environment.hub.names import is_hub
+from accord.environment.installing import require_package
 from accord.errors import first_line
 from accord.rewards import constraints, verify
 from accord.rewards.function import Function
@@ -21,6 +22,10 @@ from accord.rewards.judge import JudgeReward, is_address, split_address
 from accord.rewards.reward import PerAnswer, Reward, Weighted
 from accord.rewards.sentiment import compound
 from accord.types import UsageError
+
+# modules of verifiers with packages of their own, which only the process that runs them imports
+SYMBOLIC = "accord.rewards.symbolic"
+PROCEDURAL = "accord.rewards.procedural"
 
 
 def _final_answer(**options) -> Reward:
@@ -55,6 +60,18 @@ def _vader() -> Reward:
     return Function("vader", target="accord.rewards.sentiment:vader")
 
 
+def _math_verify(*, column: str | None = None, timeout: float = 30.0) -> Reward:
+    require_package("math_verify", "reward 'math_verify'")
+    _check_seconds("math_verify", timeout)
+    return Function("math_verify", {"column": column}, timeout, target=f"{SYMBOLIC}:math_verify")
+
+
+def _reasoning_gym(*, timeout: float = 60.0) -> Reward:
+    require_package("reasoning_gym", "reward 'reasoning_gym'")
+    _check_seconds("reasoning_gym", timeout)
+    return Function("reasoning_gym", {}, timeout, target=f"{PROCEDURAL}:reasoning_gym")
+
+
 # name -> its maker, and the function that takes its options as keywords
 BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
     "final_answer": (_final_answer, verify.final_answer),
@@ -64,6 +81,8 @@ BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
     "format": (_format, _format),
     "judge": (JudgeReward, JudgeReward),
     "vader": (_vader, _vader),
+    "math_verify": (_math_verify, _math_verify),
+    "reasoning_gym": (_reasoning_gym, _reasoning_gym),
 }
 
 
@@ -87,8 +106,9 @@ def load_rewards(
 
     Args:
       specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length,
-        too_long, judge, vader), a function of yours (module:function), the folder of a reward
-        model, or a language model behind an address (http://127.0.0.1:8000/v1#MODEL).
+        too_long, judge, vader, math_verify, reasoning_gym), a function of yours (module:function),
+        the folder of a reward model, or a language model behind an address
+        (http://127.0.0.1:8000/v1#MODEL).
       options: keyword arguments by NAME; of a function, `timeout` is ours and the others are its
         own. Those of `judge` hold for every address.
       flag: the option of the command that gives such options, for messages.

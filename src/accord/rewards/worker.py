@@ -2,9 +2,9 @@
 OPTIONS`.
 
 The protocol is one JSON object per line: {"prompts": …, "answers": …, "rows": …} on standard input,
-and {"values": …} or {"failed": …} on standard output. A function that hangs or dies takes only this
-process with it. Both streams belong to the protocol: the function's prints go to standard error,
-and it has no input to read.
+and {"values": …, "reasons": {index: …}} or {"failed": …} on standard output. A function that hangs
+or dies takes only this process with it. Both streams belong to the protocol: the function's prints
+go to standard error, and it has no input to read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from accord.config.plugins import format_exception, import_function
 from accord.errors import UsageError
 
 EXAMPLE = "mine:helpful"
+
+
+class Unjudged(str):
+    """Why an answer has no number, in a few words, where a verifier of accord gives none."""
 
 
 def rows_as(function: Callable, rows: object) -> tuple[tuple, dict]:
@@ -69,7 +73,8 @@ def answer_request(function: Callable, asked: dict, options: dict) -> dict:
             }
         # the iterable may be endless
         values = list(islice(found.tolist() if hasattr(found, "tolist") else found, wanted + 1))
-        return {"values": [_plain(value) for value in values]}
+        reasons = {i: str(value) for i, value in enumerate(values) if isinstance(value, Unjudged)}
+        return {"values": [_plain(value) for value in values], "reasons": reasons}
     except Exception as error:
         return {"failed": f"raised {type(error).__name__}", "says": _said(error)}
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from statistics import fmean
@@ -17,6 +17,7 @@ from torch import Tensor
 from accord.objectives import BoundObjective
 from accord.objectives.policy_table import BoundPolicy
 from accord.rollouts.estimates import Answers, CarryOver, estimate_advantages, flat
+from accord.rollouts.overlong import KEEP, MASKED, Overlong
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.record import Answer
 from accord.types import Rollout, Tree, UsageError
@@ -41,6 +42,7 @@ def build_batch(
     pairing: Pairing,
     carried: CarryOver,
     first_row: int,
+    overlong: Overlong = KEEP,
 ) -> RolloutBatch:
     """Build groups or pairs from a batch of answers.
 
@@ -49,11 +51,18 @@ def build_batch(
       prompts: token ids by the number of a prompt.
       first_row: number of the batch's first tree.
     """
-    groups = group_by_prompt(answers)
+    groups = group_by_prompt(
+        [replace(a, reward=overlong.reward(a.reward, a.count, a.ended)) for a in answers]
+    )
     if isinstance(objective, BoundPolicy):
-        out = _rollouts(groups, prompts, objective, carried, first_row)
+        out = _rollouts(groups, prompts, objective, carried, first_row, overlong)
     else:
-        out = _pairs(groups, prompts, pairing, carried, first_row)
+        whole, _ = _trained(groups, overlong)
+        out = _pairs(whole, prompts, pairing, carried, first_row)
+        if len(whole) < len(groups):
+            out.reasons[MASKED] = len(groups) - len(whole)
+    if overlong.kind == "soft":
+        out.figures["rollouts/length_penalty"] = fmean(overlong.penalty(a.count) for a in answers)
     out.figures = {**figures(answers), **out.figures}
     return out
 
@@ -101,9 +110,10 @@ def _rollouts(
     objective: BoundPolicy,
     carried: CarryOver,
     first_row: int,
+    overlong: Overlong,
 ) -> RolloutBatch:
     """Make one tree per prompt, with the advantages of its answers' tokens; leave out answers
-    without a reward.
+    without a reward, and after the comparison those that are masked.
     """
     known = [[a for a in group if a.reward is not None] for group in groups]
     kept = [group for group in known if len(group) > 1]
@@ -114,10 +124,15 @@ def _rollouts(
     advantages, returns, after = estimate_advantages(
         objective.estimate, batch, objective.settings, carried
     )
-    per_tree = [sum(a.count for a in group) for group in kept]
+    trained, of_tokens = _trained(kept, overlong)
+    if len(trained) < len(kept):
+        reasons[MASKED] = len(kept) - len(trained)
+    per_tree = [sum(a.count for a in group) for group in trained]
 
     def pieces(values: Tensor | None) -> Sequence[Tensor | None]:
-        return values.float().split(per_tree) if values is not None else [None] * len(kept)
+        if values is None:
+            return [None] * len(trained)
+        return values[of_tokens].float().split(per_tree)
 
     reference = batch.reference if objective.in_loss else None
     columns = [pieces(v) for v in (batch.logps, advantages, reference, batch.expected, returns)]
@@ -134,10 +149,12 @@ def _rollouts(
             scored=None if all(a.alone for a in group) else tuple(a.scored for a in group),
         )
         for i, (group, old, advantage, known, expected, goal) in enumerate(
-            zip(kept, *columns, strict=True)
+            zip(trained, *columns, strict=True)
         )
     ]
     more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
+    if overlong.kind == "mask":
+        more["rollouts/masked"] = 1 - sum(map(len, trained)) / sum(map(len, kept))
     if returns is not None:
         assert batch.expected is not None, "what is to be learned is learned by a value head"
         residual = (returns - batch.expected).square().mean() / returns.var().clamp_min(1e-12)
@@ -145,6 +162,15 @@ def _rollouts(
     if after.beta is not None:
         more["rollouts/beta"] = after.beta
     return RolloutBatch(trees, more, after, reasons)
+
+
+def _trained(
+    groups: Sequence[Sequence[Answer]], overlong: Overlong
+) -> tuple[list[list[Answer]], Tensor]:
+    """Return the groups of answers that have a loss, and which of all tokens are theirs, [C]."""
+    trained = [[a for a in group if overlong.trains_on(a.ended)] for group in groups]
+    of_tokens = [overlong.trains_on(a.ended) for group in groups for a in group for _ in a.sampled]
+    return [group for group in trained if group], torch.tensor(of_tokens)
 
 
 def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
@@ -163,6 +189,8 @@ def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
         tokens("logps"),
         tokens("reference"),
         tokens("expected") if critic else None,
+        # 0 behind an answer that ended, and behind one that was cut where nothing else is chosen
+        torch.tensor([a.behind or 0.0 for a in flat_], dtype=torch.float64) if critic else None,
     )
 
 
@@ -183,6 +211,8 @@ def _pairs(
             "Answers with others' tokens in between make no pairs: a pair's log-prob is over whole"
             " answers. Take a policy gradient (grpo, rloo, …)."
         )
+    if not groups:
+        return RolloutBatch(trees, {}, carried, reasons)
     for group in groups:
         found, why = pairing.pairs(
             [a.reward for a in group], [a.text for a in group], group[0].prompt + first_row

@@ -5,6 +5,9 @@
     group, group_unscaled     GRPO, DAPO; Dr. GRPO: less the prompt's mean
     leave_one_out             RLOO: less the mean of the prompt's other answers, KL in the reward
     baseline                  REINFORCE: less the mean of former batches, KL in the reward
+    whitened                  REINFORCE++: KL in the reward at each token, scaled over the batch
+    group_whitened            REINFORCE++ with baseline: less the prompt's mean, scaled over the
+                              batch
 
 N answers · C their tokens, end to end.
 """
@@ -40,6 +43,7 @@ class Answers:
     logps: Tensor  # [C] nats, under the policy that gave them
     reference: Tensor  # [C]
     expected: Tensor | None = None  # [C] the value head's estimates
+    behind: Tensor | None = None  # [N] its estimates behind the answers; 0 for those that ended
 
     @property
     def kl(self) -> Tensor:
@@ -76,16 +80,17 @@ def estimate_advantages(
 
 
 def _gae(a: Answers, settings: Mapping, carried: CarryOver) -> tuple[Tensor, Tensor, CarryOver]:
-    """Estimate PPO's advantages. An answer that was cut counts as ended: its reward is that of the
-    text as cut, and the value behind it is 0. The limit is a part of the task; the value head's
-    estimate behind it would be of a reward that is never given, on top of the one that was
-    (Pardo et al. 2018, arXiv:1712.00378, §2: a limit of the task's own).
+    """Estimate PPO's advantages. An answer that was cut counts as ended unless
+    `rollouts.overlong: value` says otherwise: its reward is that of the text as cut, and the value
+    behind it is 0. The limit is a part of the task; the value head's estimate behind it would be of
+    a reward that is never given, on top of the one that was (Pardo et al. 2018, arXiv:1712.00378,
+    §2: a limit of the task's own). With `value` the estimate stands in place of the reward (§3).
     """
     assert a.expected is not None, "GAE needs what a value head says of each token"
     beta = settings["beta"] if carried.beta is None else carried.beta
     rewards = kl_penalised(a.rewards, a.logps, a.reference, a.count, beta)
     advantages, returns = gae(
-        rewards, a.expected, a.count, gamma=settings["gamma"], lam=settings["lam"]
+        rewards, a.expected, a.count, gamma=settings["gamma"], lam=settings["lam"], after=a.behind
     )
     if settings["whitening"] == "advantages":
         advantages = whiten(advantages)
@@ -132,12 +137,30 @@ def _baseline(a: Answers, settings: Mapping, carried: CarryOver) -> tuple[Tensor
     )
 
 
+def _whitened(a: Answers, settings: Mapping, carried: CarryOver) -> tuple[Tensor, None, CarryOver]:
+    """Sum the token rewards of this token and those that follow: GAE with γ = λ = 1 and nothing
+    expected.
+    """
+    rewards = kl_penalised(a.rewards, a.logps, a.reference, a.count, settings["beta"])
+    to_come, _ = gae(rewards, torch.zeros_like(rewards), a.count, gamma=1.0, lam=1.0)
+    return whiten(to_come), None, carried
+
+
+def _group_whitened(
+    a: Answers, settings: Mapping, carried: CarryOver
+) -> tuple[Tensor, None, CarryOver]:
+    apart = group_advantages(a.rewards, a.groups, scale="none")
+    return whiten(spread_over_tokens(apart, a.count)), None, carried
+
+
 ESTIMATES: dict[str, Estimate] = {
     "gae": _gae,
     "group": _group,
     "group_unscaled": _group_unscaled,
     "leave_one_out": _leave_one_out,
     "baseline": _baseline,
+    "whitened": _whitened,
+    "group_whitened": _group_whitened,
 }
 
 

@@ -35,10 +35,14 @@ def measure_logps(
     if isinstance(learner.objective, BoundPolicy) and learner.objective.critic:
         assert tokens.expected is not None, "the model has a value head"
         columns["expected"] = tokens.expected
-    sizes = [answer.count for answer in own]
+    sizes = [count for tree in pack for count in tree.counts]
     for name, values in columns.items():
         for answer, piece in zip(own, values.float().cpu().split(sizes), strict=True):
-            setattr(answer, name, piece.tolist())
+            found = piece.tolist()
+            setattr(answer, name, found[: answer.count])
+            # one token more: `Overlong.measured`
+            if name == "expected" and len(found) > answer.count:
+                answer.behind = found[answer.count]
 
 
 def assign_rewards(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> None:

@@ -61,6 +61,7 @@ class Answer:
     logps: list[float] = field(default_factory=list)  # nats, by the path that trains
     reference: list[float] = field(default_factory=list)
     expected: list[float] = field(default_factory=list)  # the value head's estimates, if any
+    behind: float | None = None  # its estimate behind the last token, where rollouts.overlong asks
 
     def __post_init__(self) -> None:
         if all(segment.author == "other" for segment in self.segments):

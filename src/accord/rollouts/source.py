@@ -34,10 +34,12 @@ from accord.forward.shares import shares
 from accord.objectives import BoundObjective
 from accord.rewards.reward import Weighted
 from accord.rollouts.batches import RolloutBatch, build_batch, group_by_prompt
+from accord.rollouts.dynamic_sampling import further_prompts, replace_flat
 from accord.rollouts.estimates import CarryOver
 from accord.rollouts.evaluation import evaluate_answers
 from accord.rollouts.files import BatchFiles
 from accord.rollouts.measuring import assign_rewards, kl_reference, measure_logps
+from accord.rollouts.overlong import Overlong
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.prompts import PromptSet
 from accord.rollouts.record import Answer, Segment
@@ -77,6 +79,7 @@ class RolloutSource:
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
         )
         self.files = BatchFiles(self.folder, self.display)
+        self.overlong = Overlong.of(settings)
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
         self.prompts.of_tree = self.prompt_of
 
@@ -246,8 +249,12 @@ class RolloutSource:
         """
         if self._made is None or self._number != number:
             found = self.world.on_first(lambda: self._recorded(number, fresh))
-            made = self._of(_restored(found), number) if found is not None else self._draw(number)
-            self._made, self._number = made, number
+            self._made = (
+                self._of(_restored(found["answers"]), number, len(found["dropped"]))
+                if found is not None
+                else self._draw(number)
+            )
+            self._number = number
             self._carried[number] = self._made.carried
         return self._made
 
@@ -261,10 +268,10 @@ class RolloutSource:
 
     def _draw(self, number: int) -> RolloutBatch:
         for attempt in range(ATTEMPTS):
-            answers = self._answered(number, attempt)
-            out = self._of(answers, number)
+            answers, dropped = self._answered(number, attempt)
+            out = self._of(answers, number, len(dropped))
             if out.trees:
-                self.world.on_first(partial(self._write, number, attempt, answers, out))
+                self.world.on_first(partial(self._write, number, attempt, answers, dropped, out))
                 return out
             self.display.line(
                 f"! batch {number} of answers gives nothing to train on ({_words(out)}); drawn"
@@ -280,34 +287,50 @@ class RolloutSource:
             " (--set train.batch_size=16), or look at the reward."
         )
 
-    def _answered(self, number: int, attempt: int) -> list[Answer]:
+    def _answered(self, number: int, attempt: int) -> tuple[list[Answer], list[dict]]:
         """Draw the answers of one batch, with rewards and log-probs; the answers to one prompt are
-        next to each other.
+        next to each other. Also return what was drawn and is not trained on.
         """
-        settings, seed = self.config.rollout_settings, self.config.train.seed
-        asked, k = [int(i) for i in self.order.batch(number)], settings.num_generations
+        batch = [int(i) for i in self.order.batch(number)]
+        draw = partial(self._rewarded, number, attempt)
+        groups, dropped = replace_flat(
+            draw(batch, 0),
+            further_prompts(len(self.prompts), batch, self.config.train.seed, number),
+            draw,
+            self.config.rollout_settings.dynamic_sampling,
+        )
+
+        def measured(own: range) -> list[dict]:
+            answers = [answer for i in own for answer in groups[i]]
+            self.measure(answers, self.prompts)
+            return [answer.as_dict() for answer in answers]
+
+        return _restored(self.world.share_out(len(groups), measured)), dropped
+
+    def _rewarded(
+        self, number: int, attempt: int, asked: Sequence[int], round_: int
+    ) -> list[list[Answer]]:
+        """Draw answers to some prompts for one batch, with rewards, grouped by prompt. Each rank
+        draws and scores its own; all receive all.
+        """
+        settings, policy = self.config.rollout_settings, self.sampler.policy_version()
+        k = settings.num_generations
         first = number * self.order.batch_size * k
-        policy = self.sampler.policy_version()
+        # other draws for each attempt and each round of it
+        seed = self.config.train.seed + 7919 * attempt + 104_729 * round_
         self.display.doing(f"drawing {plural(len(asked) * k, 'answer')}")
 
         def draw(own: range) -> list[dict]:
-            answers = self.draw(
-                self.prompts,
-                [asked[i] for i in own],
-                k,
-                seed + 7919 * attempt,
-                first + own.start * k,
-                settings.temperature,
-            )
+            numbers, start = [asked[i] for i in own], first + own.start * k
+            answers = self.draw(self.prompts, numbers, k, seed, start, settings.temperature)
             for answer in answers:
                 answer.policy, answer.updates = policy, self._first_update(number)
             assign_rewards(self.reward, self.prompts, answers)
             self.judging.write(self.world)
             self.stop.poll()
-            self.measure(answers, self.prompts)
             return [answer.as_dict() for answer in answers]
 
-        return _restored(self.world.share_out(len(asked), draw))
+        return group_by_prompt(_restored(self.world.share_out(len(asked), draw)))
 
     def draw(
         self,
@@ -345,8 +368,8 @@ class RolloutSource:
         """
         groups = group_by_prompt(answers)
         trees = [
-            Tree(prompts.trees[g[0].prompt], tuple(a.tokens for a in g), i)
-            for i, g in enumerate(groups)
+            self.overlong.tree(prompts.trees[group[0].prompt], group, i)
+            for i, group in enumerate(groups)
         ]
         start = kl_reference(self.learner)
         learner = self.learner
@@ -362,7 +385,7 @@ class RolloutSource:
 
     # ------------------------------------------------------------ on disk
 
-    def _of(self, answers: Sequence[Answer], number: int) -> RolloutBatch:
+    def _of(self, answers: Sequence[Answer], number: int, dropped: int) -> RolloutBatch:
         out = build_batch(
             answers,
             self.prompts.trees,
@@ -370,7 +393,10 @@ class RolloutSource:
             self.pairing,
             self._before(number),
             number * self.width,
+            self.overlong,
         )
+        if self.config.rollout_settings.dynamic_sampling:
+            out.figures["rollouts/redrawn"] = dropped / self.order.batch_size
         # at another temperature the answers are not the policy's own, and their log-ratio is no KL
         if self.config.rollout_settings.temperature != 1:
             del out.figures["rollouts/kl"]
@@ -391,7 +417,12 @@ class RolloutSource:
         return self._carried[number - 1]
 
     def _write(
-        self, number: int, attempt: int, answers: Sequence[Answer], out: RolloutBatch
+        self,
+        number: int,
+        attempt: int,
+        answers: Sequence[Answer],
+        dropped: list[dict],
+        out: RolloutBatch,
     ) -> None:
         asked = dict.fromkeys(a.prompt for a in answers)
         content = {
@@ -400,13 +431,14 @@ class RolloutSource:
             "figures": out.figures,
             "not_trained_on": dict(out.reasons),
             "prompts": {str(n): list(self.prompts.trees[n]) for n in asked},
+            "dropped": dropped,
             "at": [str(self.prompts.question(a.prompt).origin) for a in answers],
             "answers": [a.as_dict() for a in answers],
         }
         self.files.write(number, content)
 
-    def _recorded(self, number: int, fresh: bool) -> list[dict] | None:
-        """Read the answers of a batch that this run drew before; if it must be fresh, only one
+    def _recorded(self, number: int, fresh: bool) -> dict | None:
+        """Read a batch that this run drew before; if it must be fresh, only one
         drawn by this very policy.
         """
         found = self.files.load(number)
@@ -423,7 +455,7 @@ class RolloutSource:
                 f"! batch {number} of answers was drawn by other weights than these; drawn again"
             )
             return None
-        return found["answers"]
+        return found
 
 
 def _restored(told: Sequence[dict]) -> list[Answer]:

@@ -38,6 +38,7 @@ _POINTS = (
     ),
 )
 TOLERANCE = 1e-9
+ENTROPY = 0.75  # nats of each prediction, where a bonus for it is in the loss
 
 
 def gradient_of_answers(
@@ -73,20 +74,30 @@ def certify_policy(objective: BoundPolicy) -> Finding:
     )
     count = torch.tensor([len(answer) for tree in _POINTS for answer in tree])
     owner = torch.repeat_interleave(torch.arange(len(count)), count)
+    entropy = torch.full_like(logps, ENTROPY, requires_grad=True)
     tokens = TokenLogps(
-        logps, torch.zeros_like(logps), owner, count, expected + ABOVE if objective.critic else None
+        logps, entropy, owner, count, expected + ABOVE if objective.critic else None
     )
     losses = sampled_losses(
         objective, [_tree(tree, row) for row, tree in enumerate(_POINTS)], tokens, Records()
     )
-    (gradient,) = torch.autograd.grad(losses.sum(), logps)
-    worst = 0.0
+    gradient, raised = torch.autograd.grad(
+        losses.sum(), (logps, entropy), allow_unused=True, materialize_grads=True
+    )
+    worst, bonus = 0.0, objective.options["entropy"]
     answers = [answer for tree in _POINTS for answer in tree]
     form = objective.token_form
-    slopes = iter(gradient.tolist())
+    slopes, pulls = iter(gradient.tolist()), iter(raised.tolist())
     for answer, loss in zip(answers, losses.tolist(), strict=True):
         value, slope = form([Token(*token) for token in answer], objective.options)
-        worst = max(worst, abs(loss - value), *(abs(next(slopes) - s) for s in slope))
+        each = bonus if objective.denominator == "tokens" else bonus / len(answer)
+        value -= each * ENTROPY * len(answer)
+        worst = max(
+            worst,
+            abs(loss - value),
+            *(abs(next(slopes) - s) for s in slope),
+            *(abs(next(pulls) + each) for _ in answer),
+        )
     says = (
         f"{objective.name}: loss and gradient of {len(answers)} answers through the step's call are"
         f" the formula's (largest difference {worst:.1e})"

@@ -33,7 +33,8 @@ MERGED = "merged"  # beside a run: its adapter in its base
 TUNED = ("objective", "reference", "moving", "train", "rollouts", "model.lora")
 # fields of rollouts for the judging of answers, and their number
 JUDGED = ("rewards", "reward_options", "gold", "gold_options", "num_generations_eval")
-OF_PAIRS = ("pairing", "margin", "temperature")  # fields of rollouts that a policy gradient refuses
+# fields of rollouts that ppo refuses
+OF_PAIRS = ("pairing", "margin", "temperature", "dynamic_sampling")
 NOT_TUNED = (
     "objective.name",
     *(f"rollouts.{name}" for name in JUDGED),

@@ -187,6 +187,27 @@ def _require(config: Config, objective: BoundObjective) -> None:
             and settings.num_iterations > 1
             and "without ratios a second pass is off-policy"
         ),
+        "rollouts.dynamic_sampling": (
+            isinstance(objective, BoundPolicy)
+            and not objective.compares
+            and settings.dynamic_sampling > 0
+            and "answers to one prompt are not compared, so equal rewards teach too"
+        ),
+        "rollouts.overlong": (
+            settings.overlong == "value"
+            and not (isinstance(objective, BoundPolicy) and objective.critic)
+            and "there is no value head to ask behind a cut (ppo has one)"
+        ),
+        "rollouts.overlong_buffer": (
+            settings.overlong_buffer is not None
+            and (
+                (settings.overlong != "soft" and "it is of rollouts.overlong: soft")
+                or (
+                    settings.overlong_buffer > settings.max_new_tokens
+                    and f"it is longer than rollouts.max_new_tokens = {settings.max_new_tokens}"
+                )
+            )
+        ),
         "rollouts.gold": (
             bool(settings.gold)
             and config.data.held_out is None
@@ -298,14 +319,23 @@ def _reference(config: Config, objective: BoundObjective, model: LanguageModel) 
     )
 
 
-def cut_answers(objective: BoundPolicy, ended: float, limit: int) -> Finding:
+def cut_answers(
+    objective: BoundPolicy, ended: float, limit: int, overlong: str = "keep"
+) -> Finding:
     """Say how many of the first answers were cut at the limit, and what that means for rewards and
     for GAE. Most of them is taken for a limit that is too low.
     """
     behind = ", and GAE takes a value of 0 behind it" if objective.critic else ""
+    as_cut = f"counts as ended there: its reward is that of the text as cut{behind}"
+    handled = {
+        "keep": as_cut,
+        "mask": "is compared with the others of its prompt and is not trained on itself",
+        "soft": f"{as_cut}; a penalty for its length is taken off",
+        "value": "gets no reward; the value head's estimate behind it stands in its place",
+    }
     says = (
         f"{1 - ended:.0%} of the first answers were cut at {limit} tokens, the limit; a cut answer"
-        f" counts as ended there: its reward is that of the text as cut{behind}"
+        f" {handled[overlong]}"
     )
     if ended >= 0.5:
         return Finding("rollouts.cut", "ok", says, {"ended": ended, "limit": limit})
@@ -350,7 +380,8 @@ def _prove(
     first = source.drawn_batch(0, fresh=True)
     if isinstance(learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
-        cut = cut_answers(learner.objective, first.figures["rollouts/ended"], limit)
+        ended = first.figures["rollouts/ended"]
+        cut = cut_answers(learner.objective, ended, limit, settings.overlong)
         proofs = prove_sampled(replace(learner, world=ALONE), optimizer, first)
         return 0.0, [*proofs, cut, equal_rewards(first.figures)]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
