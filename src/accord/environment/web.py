@@ -60,9 +60,7 @@ def parse_address(url: str, path: str, option: str, key: str, example: str) -> h
     try:
         address = httpx.URL(url.rstrip("/") + path)
     except httpx.InvalidURL as error:
-        raise UsageError(
-            f"{option}: {error}. Expected an address such as {example}."
-        ) from error
+        raise UsageError(f"{option}: {error}. Expected an address such as {example}.") from error
     if address.scheme not in ("http", "https") or not address.host:
         raise UsageError(f"{option}: expected an address such as {example}.")
     if address.userinfo or address.query:

@@ -34,6 +34,7 @@ def evaluate_answers(source: RolloutSource, context: EvaluationContext) -> Evalu
     numbers = draw_rows(len(held_out), config.evaluate.rows, seed)
     context.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
     answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
+    source.sampler.rest()
     assign_rewards(source.reward, held_out, answers)
     kl = divergences(
         source.learner.forward.model,

@@ -272,6 +272,7 @@ class RolloutSource:
         next to each other.
         """
         answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
+        self.sampler.rest()
         assign_rewards(self.reward, self.prompts, answers)
         self.judging.write()
         self.stop.poll()

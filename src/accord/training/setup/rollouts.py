@@ -49,6 +49,7 @@ from accord.training.setup.common import (
     suggested_rate,
 )
 from accord.training.setup.references import choose_reference, live_reference
+from accord.training.setup.sampler import choose_sampler
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.row_lengths import growth_finding
 from accord.verify.step0 import prove_sampled
@@ -121,18 +122,13 @@ def prepare_rollouts(
     asked = choose_sample_prompts(config, template, held_out, model.positions)
     reward, gold = _rewards(config)
     found += _reward_findings(reward, gold)
+    place = None if dry_run or folder is None else folder.path
+    sampler, said = choose_sampler(
+        config, learner.forward, optimizer, prompts, world, display, place
+    )
+    found += said
     source = RolloutSource(
-        config,
-        prompts,
-        order,
-        reward,
-        gold,
-        learner,
-        LocalSampler.of(model, world, optimizer.masters.masters),
-        display,
-        stop,
-        None if dry_run or folder is None else folder.path,
-        held_out,
+        config, prompts, order, reward, gold, learner, sampler, display, stop, place, held_out
     )
     width, proofs = _prove(config, learner, optimizer, kind, source, display)
     memory = fit_into_memory(config.train, learner, optimizer, source.largest(steps))
@@ -364,7 +360,8 @@ def _prove(
     if isinstance(learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
         cut = cut_answers(learner.objective, first.figures["rollouts/ended"], limit)
-        proofs = prove_sampled(learner, optimizer, first)
+        accepted = settings.sampler.max_gap if settings.sampler is not None else None
+        proofs = prove_sampled(learner, optimizer, first, accepted)
         return 0.0, [*proofs, cut, equal_rewards(first.figures)]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
     width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
