@@ -177,7 +177,8 @@ FORBIDDEN_MODULES = {
     "socket",
 }
 MAY_TALK = {
-    "rewards/judges/endpoint.py": {"httpx"},  # to the one address that it is given
+    # to the one address that it is given
+    **{name: {"httpx"} for name in ("environment/web.py", "rewards/judges/endpoint.py")},
     # to the hub, where a name asks for it
     **{f"environment/hub/{name}.py": {"huggingface_hub"} for name in ("client", "store")},
     **{f"environment/hub/{name}.py": {"huggingface_hub"} for name in ("upload", "words")},

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 from training.helpers import metrics, run
 from training.worlds import in_world, train

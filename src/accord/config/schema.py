@@ -21,6 +21,7 @@ from accord.config.data_section import DataConfig
 from accord.config.explain import explain, nearest_words
 from accord.config.optimizers import OptimizerName, fill_options, missing_rate, unread_option
 from accord.config.quantize_section import QuantizeConfig
+from accord.config.sampler_section import SamplerConfig
 from accord.config.section import Section, finite
 from accord.config.shipped import hint
 from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
@@ -233,6 +234,16 @@ class RolloutsConfig(Section):
     """Keyword arguments of a reward of `gold`, by its name."""
     num_generations_eval: Positive = 2
     """Answers to each held-out prompt at an evaluation."""
+    sampler: SamplerConfig | None = None
+    """What draws the answers: null (or local) is the model in this process; the address of a vLLM
+    server, or its settings, is that server. See docs/online.md."""
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _server(cls, value):
+        if value == "local":
+            return None
+        return {"server": value} if isinstance(value, str) else value
 
     @field_validator("reward_options", "gold_options")
     @classmethod

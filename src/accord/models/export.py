@@ -46,19 +46,24 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     with without_progress_bars():
         if model.peft is not None:
-            state = adapter_state(model, masters)
-            # the base's embeddings are the base's, also where they carry an adapter
-            model.peft.save_pretrained(
-                str(folder),
-                state_dict=state,
-                selected_adapters=[TRAINED],
-                save_embedding_layers=False,
-            )
-            _name_base(folder, model)
+            save_adapter(model, folder, masters)
         else:
             model.network.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
     provenance.write(folder, record_of(model, made))
+
+
+def save_adapter(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> None:
+    """Save the adapter that trains, as PEFT lays one out, and nothing else."""
+    assert model.peft is not None, "without adapters all weights are saved"
+    # the base's embeddings are the base's, also where they carry an adapter
+    model.peft.save_pretrained(
+        str(folder),
+        state_dict=adapter_state(model, masters),
+        selected_adapters=[TRAINED],
+        save_embedding_layers=False,
+    )
+    _name_base(folder, model)
 
 
 def adapter_state(model: LanguageModel, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:

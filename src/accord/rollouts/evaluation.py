@@ -15,6 +15,7 @@ from accord.data.order import draw_rows
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.evaluate.intervals import AT_LEAST_ZERO, UNBOUNDED, bootstrap_mean
 from accord.evaluate.probe import divergences, repeated_share
+from accord.rollouts.batches import group_by_prompt
 from accord.rollouts.measuring import assign_rewards, kl_reference, score_answers
 from accord.rollouts.prompts import PromptSet
 from accord.rollouts.record import Answer
@@ -33,30 +34,30 @@ def evaluate_answers(source: RolloutSource, context: EvaluationContext) -> Evalu
     k, seed = config.rollout_settings.num_generations_eval, config.train.seed
     numbers = draw_rows(len(held_out), config.evaluate.rows, seed)
     context.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
+    answers = source.draw_together(held_out, numbers, k, seed + DRAWS, 0)
+    groups = group_by_prompt(answers)
 
-    def answered(own: range) -> list[dict]:
-        answers = source.draw(held_out, [numbers[i] for i in own], k, seed + DRAWS, own.start * k)
-        assign_rewards(source.reward, held_out, answers)
+    def judged(own: range) -> list[dict]:
+        mine = [answer for i in own for answer in groups[i]]
+        assign_rewards(source.reward, held_out, mine)
         kl = divergences(
             source.learner.forward.model,
-            [held_out.trees[a.prompt] for a in answers],
-            answers,
+            [held_out.trees[a.prompt] for a in mine],
+            mine,
             kl_reference(source.learner),
         )
-        judged: list[float | None] = [None] * len(answers)
+        gold: list[float | None] = [None] * len(mine)
         if source.gold is not None:
-            judged = score_answers(source.gold, held_out, answers).values.tolist()
+            gold = score_answers(source.gold, held_out, mine).values.tolist()
         source.judging.write(source.world)
         return [
             {"answer": answer.as_dict(), "kl": nats, "gold": value}
-            for answer, nats, value in zip(answers, kl, judged, strict=True)
+            for answer, nats, value in zip(mine, kl, gold, strict=True)
         ]
 
-    found = source.world.share_out(len(numbers), answered)
-    answers, kl = (
-        [Answer.from_dict(each["answer"]) for each in found],
-        [each["kl"] for each in found],
-    )
+    found = source.world.share_out(len(groups), judged)
+    answers = [Answer.from_dict(each["answer"]) for each in found]
+    kl = [each["kl"] for each in found]
     gold = np.array([each["gold"] for each in found]) if source.gold is not None else None
     for i, answer in enumerate(answers):
         context.append(

@@ -250,7 +250,7 @@ class RolloutSource:
         if self._made is None or self._number != number:
             found = self.world.on_first(lambda: self._recorded(number, fresh))
             self._made = (
-                self._of(_restored(found["answers"]), number, len(found["dropped"]))
+                self._of(restored(found["answers"]), number, len(found["dropped"]))
                 if found is not None
                 else self._draw(number)
             )
@@ -305,7 +305,7 @@ class RolloutSource:
             self.measure(answers, self.prompts)
             return [answer.as_dict() for answer in answers]
 
-        return _restored(self.world.share_out(len(groups), measured)), dropped
+        return restored(self.world.share_out(len(groups), measured)), dropped
 
     def _rewarded(
         self, number: int, attempt: int, asked: Sequence[int], round_: int
@@ -315,22 +315,49 @@ class RolloutSource:
         """
         settings, policy = self.config.rollout_settings, self.sampler.policy_version()
         k = settings.num_generations
-        first = number * self.order.batch_size * k
         # other draws for each attempt and each round of it
         seed = self.config.train.seed + 7919 * attempt + 104_729 * round_
         self.display.doing(f"drawing {plural(len(asked) * k, 'answer')}")
 
-        def draw(own: range) -> list[dict]:
-            numbers, start = [asked[i] for i in own], first + own.start * k
-            answers = self.draw(self.prompts, numbers, k, seed, start, settings.temperature)
-            for answer in answers:
-                answer.policy, answer.updates = policy, self._first_update(number)
-            assign_rewards(self.reward, self.prompts, answers)
+        start = k * self.order.batch_size * number
+        answers = self.draw_together(self.prompts, asked, k, seed, start, settings.temperature)
+        for answer in answers:
+            answer.policy, answer.updates = policy, self._first_update(number)
+        groups = group_by_prompt(answers)
+
+        def rewarded(own: range) -> list[dict]:
+            scored = [answer for i in own for answer in groups[i]]
+            assign_rewards(self.reward, self.prompts, scored)
             self.judging.write(self.world)
             self.stop.poll()
-            return [answer.as_dict() for answer in answers]
+            return [answer.as_dict() for answer in scored]
 
-        return group_by_prompt(_restored(self.world.share_out(len(asked), draw)))
+        return group_by_prompt(restored(self.world.share_out(len(groups), rewarded)))
+
+    def draw_together(
+        self,
+        prompts: PromptSet,
+        numbers: Sequence[int],
+        k: int,
+        seed: int,
+        first: int,
+        temperature: float = 1.0,
+    ) -> list[Answer]:
+        """Draw as `draw`, once for all ranks: each draws to its own prompts, or one server draws
+        for all of them. Every rank receives every answer.
+        """
+        if self.sampler.joint:
+            answers = self.draw(prompts, numbers, k, seed, first, temperature)
+        else:
+
+            def own_answers(own: range) -> list[dict]:
+                mine, begin = [numbers[i] for i in own], first + own.start * k
+                drawn = self.draw(prompts, mine, k, seed, begin, temperature)
+                return [answer.as_dict() for answer in drawn]
+
+            answers = restored(self.world.share_out(len(numbers), own_answers))
+        self.sampler.rest()
+        return answers
 
     def draw(
         self,
@@ -458,7 +485,7 @@ class RolloutSource:
         return found
 
 
-def _restored(told: Sequence[dict]) -> list[Answer]:
+def restored(told: Sequence[dict]) -> list[Answer]:
     """Make answers of their records."""
     return [Answer.from_dict(answer) for answer in told]
 

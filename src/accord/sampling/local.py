@@ -13,7 +13,6 @@ Shapes: B rows alive · V vocabulary.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from accord.models.language import LanguageModel, positions_of, stop_ids_of
 from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.sampler import FinishReason, Prompt, Sample
 from accord.sampling.trials import AnotherWay, begin_decoding
+from accord.sampling.weights_digest import weights_digest
 from accord.types import UsageError
 
 # share of a batch's rows that still grow, above which finished rows are not removed: removal copies
@@ -60,11 +60,14 @@ class LocalSampler:
 
     def policy_version(self) -> str:
         weights = dict(self.model.named_parameters()) if self.weights is None else self.weights
-        digest = hashlib.blake2b(digest_size=16)
-        for name in sorted(weights):
-            flat = weights[name].detach().cpu().contiguous().reshape(-1)
-            digest.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_digest(weights)
+
+    @property
+    def joint(self) -> bool:
+        return False
+
+    def rest(self) -> None:
+        """Do nothing: the model of this process is the one that trains."""
 
     def sample(
         self,

@@ -1,8 +1,8 @@
 """The protocol of samplers: prompts as token ids in, answers as token ids out, with log-probs and
 the reason for each answer's end.
 
-`sampling/local.py` samples with the model in this process. Another way (a server, say) is another
-class with this protocol; nothing else changes.
+`sampling/local.py` samples with the model in this process, `sampling/server_sampler.py` by a vLLM
+server. Another way is another class with this protocol; nothing else changes.
 """
 
 from __future__ import annotations
@@ -42,8 +42,19 @@ class Sample:
 class Sampler(Protocol):
     """An object that draws answers to prompts."""
 
+    @property
+    def joint(self) -> bool:
+        """Tell whether all ranks of a world ask together, for the same answers, and all receive
+        every answer. Otherwise each rank asks for answers of its own.
+        """
+
     def policy_version(self) -> str:
         """Name the weights that the next answer is drawn by: the same name, the same weights."""
+
+    def rest(self) -> None:
+        """Take note that the next answers are asked for only after the policy has trained: a
+        sampler on the same device may give its memory back.
+        """
 
     def sample(
         self,

@@ -134,11 +134,15 @@ def _tree(tree: Sequence, row: int) -> Rollout:
     )
 
 
-def on_policy(gap: float, learner: UpdateContext) -> Finding:
+def on_policy(gap: float, learner: UpdateContext, accepted: float | None = None) -> Finding:
     """Compare the sampler's log-probs of the answers with those of the path that trains: are the
     first ratios 1?
+
+    Args:
+      gap: nats a token.
+      accepted: the largest gap that the user accepts of another program's sampler, nats a token.
     """
-    allowed = 2 * learner.forward.bounds.answer
+    allowed = accepted if accepted is not None else 2 * learner.forward.bounds.answer
     says = (
         f"sampler and training agree on the answers' log-probs within {gap:.1e} nats a token"
         f" (allowed {allowed:g})"

@@ -2,9 +2,9 @@
 failure is counted.
 
 `Endpoint` sends chats and parses each reply; `EndpointJudge` asks it for verdicts, in both orders
-(rewards/judge.py asks it for scores). This is the only file of accord that talks to a network, and
-only to the address that it is given. The key comes from an environment variable, travels in a
-header, and is written nowhere.
+(rewards/judge.py asks it for scores). Requests go through `environment/web.py`, only to the address
+that is given. The key comes from an environment variable, travels in a header, and is written
+nowhere.
 """
 
 from __future__ import annotations
@@ -23,6 +23,17 @@ from typing import Generic, TypeVar
 import httpx
 
 from accord.environment.digests import text_digest
+from accord.environment.web import (
+    AGAIN,
+    LONGEST_REPLY,
+    NoAnswer,
+    Patience,
+    TooLong,
+    ask,
+    open_client,
+    parse_address,
+    read_json,
+)
 from accord.errors import plural, printable
 from accord.rewards.judges.asking import (
     CUT,
@@ -37,11 +48,7 @@ from accord.rewards.judges.verdict import TRIAL, Contest, Judged
 from accord.types import UsageError
 
 KEY = "ACCORD_JUDGE_KEY"  # environment variable
-# statuses after which another attempt may succeed
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 HOPELESS = frozenset({401, 403, 404})  # statuses that every contest would get
-LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
-LONGEST_REPLY = 1 << 22  # bytes
 GIVE_UP = 3  # questions in a row for each worker without a reply, after which no more are asked
 SHOWN = 3  # unread replies that are kept for people to look at
 # the way in which replies are read: a cached verdict of another way is asked for again
@@ -131,21 +138,16 @@ class Endpoint:
     option: str = "--judge"  # option that gave the address, for messages
 
     def __post_init__(self) -> None:
-        try:
-            self.address = httpx.URL(self.settings.url.rstrip("/") + "/chat/completions")
-        except httpx.InvalidURL as error:
-            raise UsageError(
-                f"{self.option}: {error}. Expected an address such as http://127.0.0.1:8000/v1."
-            ) from error
-        if self.address.scheme not in ("http", "https") or not self.address.host:
-            raise UsageError(
-                f"{self.option}: expected an address such as http://127.0.0.1:8000/v1."
-            )
-        if self.address.userinfo or self.address.query:
-            raise UsageError(
-                "The judge's address holds a user name, a password or a query. Give the key in the"
-                f" variable {self.settings.key}."
-            )
+        self.address = parse_address(
+            self.settings.url,
+            "/chat/completions",
+            self.option,
+            self.settings.key,
+            "http://127.0.0.1:8000/v1",
+        )
+        self.patience = Patience(
+            self.settings.timeout, self.settings.attempts, self.settings.backoff
+        )
 
     @property
     def name(self) -> str:
@@ -160,16 +162,8 @@ class Endpoint:
           UsageError: the endpoint refuses every question.
         """
         halt = Halt(GIVE_UP * self.settings.workers)
-        headers = (
-            {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.settings.key)) else {}
-        )
         with (
-            httpx.Client(
-                timeout=self.settings.timeout,
-                headers=headers,
-                follow_redirects=False,
-                trust_env=False,
-            ) as client,
+            open_client(self.settings.timeout, self.settings.key) as client,
             ThreadPoolExecutor(self.settings.workers) as pool,
         ):
             # two chats may be the same: an answer is paid for once
@@ -225,52 +219,23 @@ class Endpoint:
         Raises:
           Failed: none succeeded. UsageError: the endpoint will refuse everything.
         """
-        reason = ""
-        for attempt in range(self.settings.attempts):
-            if attempt:
-                self.usage.add("retries")
-            pause = self.settings.backoff * 2**attempt
-            self.usage.add("requests")
-            try:
-                answer, content = self._post(client, body)
-            except httpx.TimeoutException:
-                reason = "timeout"
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                reason = f"no connection ({type(error).__name__})"
-            else:
-                if answer.status_code == 200:
-                    try:
-                        return json.loads(content)
-                    except (ValueError, RecursionError):
-                        reason = "no JSON"
-                else:
-                    reason = self._refused(answer)
-                    pause = max(pause, _asked_to_wait(answer))
-            if attempt + 1 < self.settings.attempts:
-                self.wait(min(pause, LONGEST_WAIT))
-        raise NoReply(reason)
+        try:
+            return ask(
+                client,
+                self.address,
+                body,
+                self.patience,
+                read_json,
+                self._refused,
+                wait=self.wait,
+                count=self.usage.add,
+            )
+        except NoAnswer as reason:
+            raise NoReply(str(reason)) from reason
+        except TooLong as error:
+            raise Failed("reply too long") from error
 
-    def _post(self, client: httpx.Client, body: dict) -> tuple[httpx.Response, bytes]:
-        """Make one attempt and return the whole reply. httpx limits the wait for each piece of a
-        reply; this limits the wait for all of them together.
-
-        Raises:
-          httpx.HTTPError: none came, or not in time. Failed: it does not end.
-        """
-        until, content = time.monotonic() + self.settings.timeout, b""
-        # As ASCII, since half a surrogate pair in a stranger's text has no UTF-8.
-        sent = json.dumps(body).encode("ascii")
-        kind = {"content-type": "application/json"}
-        with client.stream("POST", self.address, content=sent, headers=kind) as answer:
-            for piece in answer.iter_bytes():
-                content += piece
-                if len(content) > LONGEST_REPLY:
-                    raise Failed("reply too long")
-                if time.monotonic() > until:
-                    raise httpx.ReadTimeout("the reply comes in drops")
-        return answer, content
-
-    def _refused(self, answer: httpx.Response) -> str:
+    def _refused(self, answer: httpx.Response, content: bytes) -> str:
         """Return the reason, if another attempt may succeed.
 
         Raises:
@@ -419,14 +384,6 @@ def _shown(content: object) -> str:
     """Return the beginning and the end of a reply, to look at."""
     text = " ".join(str(content or "").split())
     return printable(text if len(text) <= 160 else f"{text[:80]} … {text[-80:]}")
-
-
-def _asked_to_wait(answer: httpx.Response) -> float:
-    """Return the seconds of a Retry-After header; 0 for a date or nonsense."""
-    try:
-        return max(0.0, float(answer.headers.get("retry-after", 0)))
-    except ValueError:
-        return 0.0
 
 
 def _kept(file: Path, wanted: Wanted) -> object | None:

@@ -50,6 +50,7 @@ from accord.training.setup.common import (
 )
 from accord.training.setup.placing import rewards_of
 from accord.training.setup.references import choose_reference, live_reference
+from accord.training.setup.sampler import choose_sampler
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.row_lengths import growth_finding
 from accord.verify.step0 import prove_sampled
@@ -126,18 +127,13 @@ def prepare_rollouts(
     asked = choose_sample_prompts(config, template, held_out, model.positions)
     reward, gold, placed = world.agree(lambda: rewards_of(config, world, model.device))
     found += placed
+    place = None if dry_run or folder is None else folder.path
+    sampler, said = choose_sampler(
+        config, learner.forward, optimizer, prompts, world, display, place
+    )
+    found += said
     source = RolloutSource(
-        config,
-        prompts,
-        order,
-        reward,
-        gold,
-        learner,
-        LocalSampler.of(model, optimizer.masters.masters),
-        display,
-        stop,
-        None if dry_run or folder is None else folder.path,
-        held_out,
+        config, prompts, order, reward, gold, learner, sampler, display, stop, place, held_out
     )
     width, proofs = _prove(config, learner, optimizer, kind, source, display)
     found += share_findings(world, source.batch(0), order.batch_size)
@@ -382,7 +378,8 @@ def _prove(
         display.phase("proofs", "step 0: the run proves itself")
         ended = first.figures["rollouts/ended"]
         cut = cut_answers(learner.objective, ended, limit, settings.overlong)
-        proofs = prove_sampled(replace(learner, world=ALONE), optimizer, first)
+        accepted = settings.sampler.max_gap if settings.sampler is not None else None
+        proofs = prove_sampled(replace(learner, world=ALONE), optimizer, first, accepted)
         return 0.0, [*proofs, cut, equal_rewards(first.figures)]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
     width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
