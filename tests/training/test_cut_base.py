@@ -1,5 +1,6 @@
 """The parts of a base are gathered straight into their place."""
 
+import pytest
 import torch
 from training.worlds import in_world
 
