@@ -16,7 +16,7 @@ from accord.forward.logps import TokenLogps
 from accord.models.language import LanguageModel
 from accord.models.load import LoadedParts, load, load_parts, pick_device, pick_dtype
 from accord.models.part_files import Places, places_of, read_buffers, read_parts, stand_ins, to_meta
-from accord.models.parts import cut, jointly, local, make_parts_lean, whole
+from accord.models.parts import cut, gather_in_place, jointly, local, make_parts_lean, whole
 from accord.types import Tree
 
 Path = Callable[..., TokenLogps]
@@ -78,6 +78,7 @@ def load_sharded(
     cut(network, parts.name, target, world.size)
     if not why_not:
         world.agree(lambda: read_parts(network, places, parts.name, world.rank, world.size))
+    gather_in_place(network)
     make_parts_lean(network)
     return LanguageModel(
         network, parts.tokenizer, parts.name, parts.folder, notes=notes, sharded=True

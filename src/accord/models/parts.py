@@ -2,7 +2,9 @@
 torch.distributed.fsdp.fully_shard): no rank holds them whole.
 
 Parameters are gathered block by block while a pass goes through them, and let go behind it;
-gradients are added up over the ranks in float32 and scattered. So every pass is a joint one: all
+gradients are added up over the ranks in float32 and scattered. Between processes on CPUs each
+weight is gathered straight into its place: FSDP's own way goes through a buffer of the unit's size,
+and gloo's through another, which is kept until the next unit. So every pass is a joint one: all
 ranks make it, in the same order. `network(...)` is one; the way from a trunk to a head of its own
 is one inside `jointly`.
 
@@ -18,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
@@ -27,6 +29,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from accord.compat import set_gathering
 from accord.errors import first_line
 from accord.models.lean_layers import make_lean
 from accord.types import UsageError
@@ -106,6 +109,57 @@ def make_parts_lean(network: nn.Module) -> None:
         unit.reshard()
 
 
+# ---------------------------------------------------------------- gathering
+
+
+def gather_into(full: Tensor, own: Tensor, group: dist.ProcessGroup) -> None:
+    """Write every rank's rows into one tensor, each straight into their place; all ranks do it.
+
+    gloo's all_gather needs the whole a second time.
+
+    Args:
+      full: what is written, cut over the ranks as torch.chunk cuts it.
+      own: this rank's rows.
+    """
+    rank = dist.get_rank(group)
+    jobs = []
+    for source, rows in enumerate(full.chunk(dist.get_world_size(group))):
+        if source == rank:
+            rows.copy_(own)
+        jobs.append(dist.broadcast(rows, group=group, group_src=source, async_op=True))
+    for job in jobs:
+        job.wait()
+
+
+def gather_in_place(network: nn.Module) -> None:
+    """Let each weight of a network that was cut be gathered by `gather_into`, where processes are
+    joined on CPUs and its rows fall into equal parts; before the first pass.
+    """
+    for p in network.parameters():
+        # FSDP pads uneven parts, on some of the ranks only
+        if isinstance(p, DTensor) and p.device.type == "cpu" and not len(p) % p.device_mesh.size():
+            gathering = _InPlace(local(p.detach()), p.shape)
+            set_gathering(p, gathering.before, gathering.after)
+
+
+class _InPlace:
+    """The two functions that FSDP asks around its own gathering: it is given one number a rank, and
+    the weight is gathered behind it.
+    """
+
+    def __init__(self, own: Tensor, shape: torch.Size):
+        self.own, self.shape = own, shape
+
+    def before(self, mesh: DeviceMesh) -> tuple[tuple[Tensor, ...], DeviceMesh]:
+        return (self.own.reshape(-1)[:1],), mesh
+
+    def after(self, numbers, mesh: DeviceMesh, dtype: torch.dtype, *, out: Tensor | None = None):
+        # .data: backward compares the versions of what it kept, and the content is what it was
+        full = self.own.new_empty(self.shape) if out is None else out.data
+        gather_into(full, self.own, mesh.get_group())
+        return (full, (full,)) if out is None else None
+
+
 # ---------------------------------------------------------------- parts and wholes
 
 
@@ -116,7 +170,14 @@ def local(tensor: Tensor) -> Tensor:
 
 def gathered(tensor: Tensor) -> Tensor:
     """Gather a sharded tensor on every rank, which must all ask; return any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return _full(local(tensor), tensor) if isinstance(tensor, DTensor) else tensor
+
+
+def _full(part: Tensor, like: DTensor) -> Tensor:
+    """Gather a tensor cut as `like` is from the ranks' parts."""
+    full = part.new_empty(like.shape)
+    gather_into(full, part.detach(), like.device_mesh.get_group())
+    return full
 
 
 def whole(part: Tensor, like: Tensor) -> Tensor:
@@ -125,7 +186,7 @@ def whole(part: Tensor, like: Tensor) -> Tensor:
     """
     if not isinstance(like, DTensor):
         return part
-    full = assembled(part, like).full_tensor()
+    full = _full(part, like)
     return full.cpu() if dist.get_rank() == 0 else full.new_empty(0)
 
 
@@ -156,7 +217,9 @@ def all_finite(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, bool]:
     """Tell of each named tensor whether all its entries are finite, on every rank's part of it."""
     found, sharded = {}, False
     for name, tensor in tensors:  # one at a time: quantised ones are made when they are looked at
-        found[name] = bool(torch.isfinite(local(tensor)).all())
+        # in pieces: the test itself needs twice what it looks at
+        pieces = local(tensor.detach()).reshape(-1).split(1 << 24)
+        found[name] = all(bool(torch.isfinite(piece).all()) for piece in pieces)
         sharded = sharded or isinstance(tensor, DTensor)
     if not sharded:
         return found
