@@ -35,7 +35,7 @@ VICTIMS = ("rank 0", "rank 1", "trainer")
 STEPS, PROMPTS, ANSWERS = 4, 4, 3
 CLOSE = 1e-5  # nats a token that the rounding of other shares may make
 REWARD = """
-def each(prompts, answers, path):
+def each(prompts, answers, *, path):
     with open(path, "a") as file:
         file.write("x\\n" * len(answers))
     return [float(len(answer)) for answer in answers]
@@ -197,13 +197,6 @@ def main() -> int:
     finally:
         with suppress(OSError):
             shutil.rmtree(folder)
-    record = {
-        "seed": options.seed,
-        "steps": STEPS,
-        "answers_of_a_batch": PROMPTS * ANSWERS,
-        "lives": [asdict(life) for life in lives],
-    }
-    options.output.write_text(json.dumps(record, indent=1) + "\n")
     bad = [life for life in lives if life.wrong or life.paid_twice]
     print(f"{len(lives)} lives, {len(bad)} of them wrong; {options.output}")
     return 1 if bad else 0
@@ -234,6 +227,13 @@ def _lives(options: argparse.Namespace, folder: Path, model: str) -> list[Life]:
     for number in range(options.times * len(VICTIMS)):
         lives.append(live(number, rng, folder, model, seconds))
         print(lives[-1], flush=True)
+        record = {
+            "seed": options.seed,
+            "steps": STEPS,
+            "answers_of_a_batch": PROMPTS * ANSWERS,
+            "lives": [asdict(life) for life in lives],
+        }
+        options.output.write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(folder / f"life-{number}")
     return lives
 

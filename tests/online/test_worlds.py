@@ -110,7 +110,7 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, prompts, tmp_path):
 COUNTED = """
 import os, time
 
-def each(prompts, answers, path, late=-1):
+def each(prompts, answers, *, path, late=-1):
     with open(path, "a") as file:
         file.write("x\\n" * len(answers))
     if int(os.environ.get("RANK", 0)) == late:
@@ -253,7 +253,7 @@ def test_what_does_not_fit_a_world(counted, tiny_folder, prompts, tmp_path):
     told = in_world(2, tmp_path / "b", train, tiny_folder, data, tmp_path / "parts", own)
     assert all(each["code"] == 2 for each in told)
     assert "train.parallel" in told[0]["says"] and "takes every process" in told[0]["says"]
-    with pytest.raises(UsageError, match="reward_models = first would do nothing: no reward is a"):
+    with pytest.raises(UsageError, match="reward_models = first does nothing in one process"):
         run(
             tiny_folder,
             data,
