@@ -207,7 +207,7 @@ def _prepared(folder: Path) -> str:
     from conftest import save_tiny
     from training.conftest import tokenizer
 
-    rows = [{"prompt": f"say something about the cat number {n}"} for n in range(10)]
+    rows = [{"prompt": f"say something about the cat number {n}"} for n in range(2 * PROMPTS)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "model").mkdir()
     return str(save_tiny(folder / "model", tokenizer.__wrapped__()))
