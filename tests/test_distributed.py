@@ -100,6 +100,12 @@ def test_what_torchrun_says(told, expected, monkeypatch):
 # ---------------------------------------------------------------- processes
 
 
+def nested(world) -> bool:
+    """Inside, the world is joined already."""
+    with join_world() as inner:
+        return inner is world
+
+
 def everything():
     """One of each exchange, from a world of three."""
     with join_world() as world:
@@ -116,6 +122,10 @@ def everything():
             "gather": world.gather(f"I am {world.rank}"),
             "first": world.on_first(lambda: {"written by": world.rank}),
             "agree": world.agree(lambda: world.rank * 10),
+            "blocks": [
+                world.share_out(n, lambda own: [f"{world.rank}: {i}" for i in own]) for n in (5, 1)
+            ],
+            "nested": nested(world),
             "sum": [t.tolist() for t in total],
             "sent": [str(sent["a"].tolist()), sent["b"].tolist()],
         }
@@ -132,6 +142,8 @@ def test_every_exchange(tmp_path, monkeypatch):
                 "together": [[], [1], [2, 2]],
                 "gather": ["I am 0", "I am 1", "I am 2"],
                 "first": {"written by": 0},
+                "blocks": [["0: 0", "1: 1", "1: 2", "2: 3", "2: 4"], ["2: 0"]],
+                "nested": True,
                 "sum": [[[6.0, 6.0], [6.0, 6.0]], [0.0, 3.0, 6.0]],
                 "sent": ["[1.5, nan]", [[0, 1], [2, 3]]],
             }

@@ -1,8 +1,7 @@
-"""The seam `Sampler`: a world of any size draws the same answers, and another sampler needs no
+"""The seam `Sampler`: processes that deal prompts draw what one does, and another sampler needs no
 other file.
 """
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -11,8 +10,8 @@ from evaluate.test_generate import PROMPTS, TOKENIZER, llama
 from training.helpers import json_lines, ready_for
 from training.worlds import in_world
 
-from accord.distributed.world import ALONE, World, join_world
-from accord.sampling.local import LocalSampler, _deal
+from accord.distributed.world import join_world
+from accord.sampling.local import LocalSampler
 from accord.sampling.sampler import Sample, Sampler
 
 MANY = [prompt for prompt in PROMPTS for _ in range(3)]
@@ -23,9 +22,16 @@ def told(samples: list[Sample]) -> list:
 
 
 def drawn(prompts, options) -> list:
+    """Each rank draws its block."""
     with join_world() as world:
-        sampler = LocalSampler(llama(), TOKENIZER, world)
-        return told(sampler.sample(prompts, max_new_tokens=12, seed=3, first_row=40, **options))
+        sampler = LocalSampler(llama(), TOKENIZER)
+
+        def draw(own: range) -> list:
+            mine = [prompts[i] for i in own]
+            first = {"max_new_tokens": 12, "seed": 3, "first_row": 40 + own.start}
+            return told(sampler.sample(mine, **first, **options))
+
+        return world.share_out(len(prompts), draw)
 
 
 @pytest.mark.parametrize(
@@ -55,27 +61,6 @@ def test_a_world_of_any_size_draws_the_same(prompts, options, tmp_path):
     assert {reason for _, _, reason, _ in alone} <= {"stop", "length"}
 
 
-def test_prompts_are_dealt_by_tokens():
-    """Equal prompts stay together unless there are fewer than ranks; every row has one rank."""
-    shares = _deal(MANY, 12, World(0, 3))
-    assert sorted(row for share in shares for row in share) == list(range(len(MANY)))
-    for share in shares:
-        own = Counter(MANY[row] for row in share)
-        assert all(MANY.count(prompt) == count for prompt, count in own.items())
-    tokens = [sum(len(MANY[row]) + 12 for row in share) for share in shares]
-    assert max(tokens) <= 4 / 3 * sum(tokens) / 3 + max(map(len, MANY))
-    assert sorted(map(len, _deal([PROMPTS[1]] * 5, 12, World(0, 3)))) == [1, 2, 2]
-    assert _deal(MANY, 12, ALONE) == [list(range(len(MANY)))]
-
-
-def test_with_sharded_weights_every_rank_makes_every_pass():
-    """One rank alone in a joint pass would wait for ever."""
-    world = World(1, 3, sharded=True)
-    assert _deal(MANY, 12, world) == [list(range(len(MANY)))] * 3
-    found = LocalSampler(llama(), TOKENIZER, world).sample(MANY, max_new_tokens=4)
-    assert found == LocalSampler(llama(), TOKENIZER).sample(MANY, max_new_tokens=4)
-
-
 def test_the_version_names_the_weights():
     model = llama()
     sampler = LocalSampler(model, TOKENIZER)
@@ -94,8 +79,6 @@ def test_the_version_names_the_weights():
 
 class Fixed:
     """A stand-in that says the same to every prompt, and notes what it was asked for."""
-
-    world = ALONE
 
     def __init__(self):
         self.asked = []

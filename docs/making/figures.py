@@ -134,6 +134,34 @@ def two_nodes() -> str:
     return f"{table(head, rows)}\n\n{words}"
 
 
+def online_kills() -> str:
+    """What became of online runs that were killed, a line for each victim."""
+    found = result("online_kills")
+    head = (
+        "killed",
+        "runs",
+        "batches written by then",
+        "wrong after resuming",
+        "answers of written batches scored again",
+        "of the batch in flight, most",
+    )
+    rows = []
+    for victim in dict.fromkeys(life["victim"] for life in found["lives"]):
+        lives = [life for life in found["lives"] if life["victim"] == victim]
+        written = [life["written"] for life in lives]
+        rows.append(
+            (
+                victim,
+                str(len(lives)),
+                f"{min(written)} to {max(written)} of {found['steps']}",
+                str(sum(bool(life["wrong"]) for life in lives)),
+                str(sum(life["paid_twice"] for life in lives)),
+                f"{max(life['scored_again'] for life in lives)} of {found['answers_of_a_batch']}",
+            )
+        )
+    return table(head, rows)
+
+
 def _ends(codes: list[int]) -> str:
     return ", ".join(map(str, codes))
 

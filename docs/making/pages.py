@@ -53,6 +53,7 @@ MACROS: dict[str, Callable[..., str]] = {
     "metrics": monitoring.metrics,
     "moving": moving.defaults,
     "objectives": methods.needs,
+    "online_kills": figures.online_kills,
     "optimizers": training.optimizers,
     "paths": figures.paths,
     "permissions": commands.permissions,

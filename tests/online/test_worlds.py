@@ -1,14 +1,26 @@
-"""A run that learns from its own answers, shared by several processes: the same answers, rewards and
-updates as of one, each answer judged once, and what one rank fails at told by all.
+"""A run that learns from its own answers, shared by several processes: the answers, rewards and
+updates of one, each answer judged once, and what one rank fails at told by all.
 """
 
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 from training.helpers import metrics, run
-from training.worlds import in_world, train
+from training.worlds import GONE, in_world, rank, train
+
+import accord
+from accord.distributed.world import join_world
+from accord.rewards.placed import OnFirst
+from accord.rewards.reward import Rewards
+from accord.rewards.trust import Trust
+from accord.rollouts import source
+from accord.training.setup import rollouts as online
+from accord.types import Turn, UsageError
 
 ROLLED = {
     "rollouts.rewards": ["length=-0.1"],
@@ -91,3 +103,163 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, prompts, tmp_path):
         assert [json.loads(x)["text"] for x in lines[0]] == [
             json.loads(x)["text"] for x in lines[1]
         ]
+
+
+# ---------------------------------------------------------------- rewards
+
+COUNTED = """
+import os, time
+
+def each(prompts, answers, *, path, late=-1):
+    with open(path, "a") as file:
+        file.write("x\\n" * len(answers))
+    if int(os.environ.get("RANK", 0)) == late:
+        time.sleep(60)
+    return [float(len(answer)) for answer in answers]
+"""
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """A reward that notes every answer that it is asked for, and may hang on one rank: its
+    options, and the file.
+    """
+    (tmp_path / "counted.py").write_text(COUNTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "asked"
+    return {
+        "rollouts.rewards": ["counted:each"],
+        "rollouts.reward_options": {"counted:each": {"path": str(file), "timeout": 0.3}},
+    }, file
+
+
+def test_each_answer_is_judged_once(counted, tiny_folder, prompts, tmp_path):
+    options, file = counted
+    own = changed(prompts, {"set": options})
+    data = str(prompts / "train.jsonl")
+    in_world(3, tmp_path / "ranks", train, tiny_folder, data, tmp_path / "run", own)
+    answers = sum(len(batch["answers"]) for batch in batches(tmp_path / "run"))
+    held_out = (tmp_path / "run/answers.jsonl").read_text().splitlines()
+    assert len(file.read_text().splitlines()) == answers + len(held_out) == 10 * 3 + 2 * 3 * 2
+
+
+def test_a_reward_that_hangs_on_one_rank(counted, tiny_folder, prompts, tmp_path):
+    """Its answers have no reward, and after three such calls every rank ends in the words of the
+    one whose reward it is.
+    """
+    options, _ = counted
+    options["rollouts.reward_options"]["counted:each"]["late"] = 1
+    own = changed(prompts, {"steps": 9, "held_out": None, "set": options})
+    data = str(prompts / "train.jsonl")
+    told = in_world(2, tmp_path / "ranks", train, tiny_folder, data, tmp_path / "run", own)
+    assert all(each["code"] == 2 and each["on_all_ranks"] for each in told), told
+    assert "ran out of time on every answer of 3 calls in a row" in told[1]["says"]
+    assert "rank 1 of 2" in told[0]["says"] and "counted:each.timeout=" in told[0]["says"]
+    (first, *_) = batches(tmp_path / "run")
+    # three prompts: one of the first rank, two of the other
+    assert [a["failure"] for a in first["answers"]] == [""] * 3 + [
+        "counted:each: timed out"
+    ] * 3 + ["counted:each: not asked, after others ran out of time"] * 3
+
+
+class Scored:
+    """A stand-in for a reward model: the length of an answer, and what it was asked."""
+
+    name, trust, fingerprint = "model", Trust("", "known"), "f"
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, prompts, answers, rows):
+        self.asked.append([prompt[0].content for prompt in prompts])
+        return Rewards.of([len(answer) or None for answer in answers])
+
+
+def placed() -> list:
+    """What a model of the first rank gives to the answers of each rank; the second has none."""
+    with join_world() as world:
+        reward = OnFirst.of(world, Scored)
+        own = {0: ["a", ""], 1: [], 2: ["abc"]}[world.rank]
+        found = reward([(Turn("user", f"{world.rank}"),)] * len(own), own, [{}] * len(own))
+        asked = reward.held.asked if reward.held is not None else None
+        return [str(found.values.tolist()), dict(found.failures), reward.trust.says, asked]
+
+
+def test_a_model_of_the_first_rank_scores_for_all(tmp_path):
+    told = in_world(3, tmp_path, placed)
+    assert told == [
+        ["[1.0, nan]", {"1": "no finite number"}, "known", [["0", "0", "2"]]],
+        ["[]", {}, "known", None],
+        ["[3.0]", {}, "known", None],
+    ]
+
+
+# ---------------------------------------------------------------- what ends
+
+
+def ending(tiny_folder, data, output, changes, how: int) -> dict:
+    """A run in which rank 1 gets a signal while the third batch is scored."""
+    measure = source.assign_rewards
+
+    def told(reward, prompts, answers):
+        if output.joinpath("rollouts/000001.json").exists() and rank() == 1:
+            os.kill(os.getpid(), how)
+        measure(reward, prompts, answers)
+
+    source.assign_rewards = told
+    return train(tiny_folder, data, output, changes)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
+def test_a_rank_that_ends_while_it_scores(how, tiny_folder, prompts, tmp_path, monkeypatch):
+    """Both end with 75, the step before is saved, and one process goes on to what an uninterrupted
+    run gives: written batches are read, not drawn again.
+    """
+    data, own = str(prompts / "train.jsonl"), changed(prompts, {"held_out": None})
+    left, gone = in_world(
+        2, tmp_path / "ranks", ending, tiny_folder, data, tmp_path / "run", own, how
+    )
+    assert left["code"] == 75 and "Saved" in left["says"], left
+    assert gone == GONE if how == signal.SIGKILL else gone["code"] == 75
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run/rollouts").iterdir()}
+    assert sorted(before) == ["000000.json", "000001.json"]
+    resumed = accord.resume(str(tmp_path / "run"))
+    straight = run(tiny_folder, data, tmp_path / "straight", **own)
+    same_answers(tmp_path / "run", tmp_path / "straight")
+    assert apart(str(resumed.saved), str(straight.saved)) < 1e-6
+    for name, content in before.items():
+        assert (tmp_path / "run/rollouts" / name).read_bytes() == content
+
+
+def other_prompts(who: int) -> None:
+    """Rank 1 finds another file under the name."""
+    if who == 1:
+        load = online.load_prompts
+
+        def cut(*arguments):
+            found = load(*arguments)
+            return replace(found, dataset=replace(found.dataset, digest="other"))
+
+        online.load_prompts = cut
+
+
+def test_what_does_not_fit_a_world(counted, tiny_folder, prompts, tmp_path):
+    """It is said before an answer is paid for."""
+    options, file = counted
+    data, own = str(prompts / "train.jsonl"), changed(prompts, {"set": options})
+    told = in_world(
+        2, tmp_path / "a", train, tiny_folder, data, tmp_path / "run", own, other_prompts
+    )
+    assert "rank 1 of 2" in told[0]["says"] and "the training data" in told[0]["says"], told
+    assert not file.exists()
+    own["set"] |= {"train.parallel": "sharded"}
+    told = in_world(2, tmp_path / "b", train, tiny_folder, data, tmp_path / "parts", own)
+    assert all(each["code"] == 2 for each in told)
+    assert "train.parallel" in told[0]["says"] and "takes every process" in told[0]["says"]
+    with pytest.raises(UsageError, match="reward_models = first does nothing in one process"):
+        run(
+            tiny_folder,
+            data,
+            tmp_path / "one",
+            **changed(prompts, {"set": {"rollouts.reward_models": "first"}}),
+        )

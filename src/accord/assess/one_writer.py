@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from accord.data.growing_file import GrowingFile
@@ -38,10 +37,12 @@ class SharedFile:
 
     def add(self, rows: list[dict]) -> None:
         """Write some lines, which all ranks have, and flush them to the disk."""
-        if self.file is not None:
-            self.world.on_first(partial(self.file.add, rows))
-        else:
-            self.world.on_first(lambda: None)
+
+        def write() -> None:
+            assert self.file is not None, "the first rank has the file"
+            self.file.add(rows)
+
+        self.world.on_first(write)
         self.done += len(rows)
 
     def finish(self) -> None:

@@ -18,18 +18,16 @@ from itertools import islice
 from pathlib import Path
 
 from accord.assess.answer_endings import ended_columns, ended_of, endings
+from accord.assess.answer_rows import asked_of, digest_of, is_reward, rows_of, texts_of
 from accord.assess.generation import Sampling, answer_row, provenance
 from accord.assess.one_writer import SharedFile
 from accord.assess.opened import OpenModel, open_model
 from accord.assess.soundness import growth, language
 from accord.data.columns import other_columns
-from accord.data.containers import locate
 from accord.data.convert import INPUT_COLUMNS
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Questions, read_prompts
-from accord.data.read import require_columns
 from accord.data.sample_prompts import PromptRow
-from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
 from accord.distributed.world import ALONE, World
 from accord.errors import plural, printable
@@ -40,7 +38,7 @@ from accord.rollouts.pairing import Pairing
 from accord.runs.judging_costs import add_sessions
 from accord.sampling.local import LocalSampler
 from accord.sampling.sampler import Prompt, Sample
-from accord.types import DataError, Turn, UsageError
+from accord.types import DataError, UsageError
 
 PIECE = 8  # prompts between two writes: what a kill may cost
 Say = Callable[[str], None]
@@ -89,6 +87,7 @@ def sample_opened(
     about: Mapping[str, object] | None = None,
     beside: Beside | None = None,
     world: World = ALONE,
+    poll: Callable[[], None] = lambda: None,
 ) -> dict:
     """Draw K answers of an open model to each prompt; write one line per prompt. Several processes
     deal the pieces among them, so that each piece is drawn as one process draws it.
@@ -97,6 +96,7 @@ def sample_opened(
       read: the prompts, read from the path `prompts`.
       about: goes into every line's provenance, beside the settings that the answers depend on.
       beside: further columns of K, computed while the model is open.
+      poll: called before each piece; it may raise, which ends the work of all processes.
 
     Raises:
       DataError: no prompt can be answered. UsageError: a file begun with other settings.
@@ -131,6 +131,7 @@ def sample_opened(
             }
 
     def drawn(starts: range, own: range) -> list[dict]:
+        poll()
         return [row for i in own for row in answered(starts[i])]
 
     pieces = range(begun, len(asked.ids), PIECE)
@@ -161,9 +162,11 @@ def score_file(
     say: Say,
     naming: Naming = PLAIN,
     world: World = ALONE,
+    poll: Callable[[], None] = lambda: None,
 ) -> dict:
     """Write the reward of every answer of a file of answers, in a column `rewards`. A missing
-    reward is null, with the reason. Several processes deal the lines among them.
+    reward is null, with the reason. Several processes deal the lines among them; `poll` is called
+    before each, and may end the work of all.
 
     Raises:
       AccordError: no such reward or file. DataError: no answer has a reward; nothing is written.
@@ -175,7 +178,7 @@ def score_file(
         world,
         output,
         {
-            "answers": _digest(path),
+            "answers": digest_of(path),
             "rewards": list(specs),
             "options": json.loads(json.dumps(dict(options))),
         },
@@ -183,17 +186,18 @@ def score_file(
     begun, answers = file.done, 0
 
     def scored(lines: Sequence[tuple[int, dict]], own: range) -> list[dict]:
+        poll()
         out = []
         for line, row in (lines[i] for i in own):
-            texts = _texts(row, path, line)
-            turns, columns = _asked(row, path, line)
+            texts = texts_of(row, path, line)
+            turns, columns = asked_of(row, path, line)
             found = reward([turns] * len(texts), texts, [columns] * len(texts))
             out.append(_scored(row, found))
         return out
 
-    rows = enumerate(_rows(path, naming))
+    rows = enumerate(rows_of(path, naming))
     while some := list(islice(rows, world.size)):
-        answers += sum(len(_texts(row, path, line)) for _, (line, row) in some)
+        answers += sum(len(texts_of(row, path, line)) for _, (line, row) in some)
         fresh = [asked for number, asked in some if number >= begun]
         if fresh:
             file.add(world.share_out(len(fresh), partial(scored, fresh)))
@@ -343,13 +347,13 @@ def pair_file(
     reasons: Counter[str] = Counter()
     prompts = pairs = unusable = cut = unknown = 0
     with new_file(output) as file:
-        for number, (line, row) in enumerate(_rows(path, naming)):
+        for number, (line, row) in enumerate(rows_of(path, naming)):
             prompts += 1
-            texts, rewards = _texts(row, path, line), row.get("rewards")
+            texts, rewards = texts_of(row, path, line), row.get("rewards")
             if (
                 not isinstance(rewards, list)
                 or len(rewards) != len(texts)
-                or not all(map(_reward, rewards))
+                or not all(map(is_reward, rewards))
             ):
                 raise DataError(
                     f"{path}:{line}: no `rewards`, a number or null for each answer. Score the"
@@ -435,82 +439,3 @@ def _pair(
             "paired": asdict(pairing),
         },
     }
-
-
-# ---------------------------------------------------------------- lines of such files
-
-
-def _rows(path: str, naming: Naming = PLAIN) -> Iterator[tuple[int, dict]]:
-    """Yield (line, row) of a file that a command of accord wrote. Any other line is damage and an
-    error; no line is skipped.
-    """
-    account = ColumnAccount(naming, prompts_only=True)
-    seen: set[str] = set()
-    with locate(path) as source:
-        for line, row in source.rows():
-            if not isinstance(row, dict):
-                raise DataError(
-                    f"{path}:{line}: this line is no JSON object. Make the file again, or take the"
-                    " line out."
-                )
-            row = naming.spread(row)
-            seen |= row.keys()
-            if missing := [found for found in naming.names.values() if found not in row]:
-                require_columns(account, seen, path)
-                raise DataError(
-                    f"{path}:{line}: it has no column {missing[0]!r:.60}, as --columns names."
-                )
-            yield line, naming.apply(row)
-    require_columns(account, seen, path)
-
-
-def _texts(row: Mapping, path: str, line: int) -> list[str]:
-    texts = row.get("completions")
-    if (
-        not isinstance(texts, list)
-        or not texts
-        or not all(isinstance(text, str) for text in texts)
-        or "prompt" not in row
-    ):
-        raise DataError(
-            f"{path}:{line}: expected a `prompt` and a list of texts, `completions`, as accord"
-            f" sample writes them; it has {', '.join(sorted(map(str, row))[:12])[:300]}. Name them:"
-            " --columns prompt=COLUMN,completions=COLUMN"
-        )
-    return texts
-
-
-def _asked(row: Mapping, path: str, line: int) -> tuple[tuple[Turn, ...], Mapping]:
-    """Return the prompt of a line, and the columns that its answers are verified against."""
-    prompt, columns = row["prompt"], row.get("row") or {}
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    if not isinstance(turns, list) or not turns or not all(map(_message, turns)):
-        raise DataError(
-            f"{path}:{line}: expected a `prompt` that is a text, or a list of messages with role"
-            " and content."
-        )
-    if not isinstance(columns, dict):
-        raise DataError(
-            f"{path}:{line}: expected a `row` that is an object: the other columns of the prompt's"
-            " row."
-        )
-    return tuple(Turn(turn["role"], turn["content"]) for turn in turns), columns
-
-
-def _message(turn: object) -> bool:
-    return (
-        isinstance(turn, dict)
-        and isinstance(turn.get("role"), str)
-        and isinstance(turn.get("content"), str)
-    )
-
-
-def _reward(value: object) -> bool:
-    return value is None or (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
-
-
-def _digest(path: str) -> str:
-    with locate(path) as source:
-        return source.digest()

@@ -123,6 +123,8 @@ def trajectory(config: Config) -> dict[str, object]:
     for section, names in places.items():
         for name in names:
             del fields[section][name]
+    if fields["rollouts"] is not None:
+        del fields["rollouts"]["reward_models"]
     return flatten(fields) | _weights(config)
 
 

@@ -51,6 +51,12 @@ def require_fit(config: Config, world: World) -> None:
             "train.parallel does nothing in one process. Start several with torchrun, or leave it"
             " at auto."
         )
+    placed = config.rollouts.reward_models if config.rollouts is not None else "auto"
+    if world.size == 1 and placed != "auto":
+        raise UsageError(
+            f"rollouts.reward_models = {placed} does nothing in one process. Start several with"
+            " torchrun, or leave it at auto."
+        )
     if world.size > 1 and "-" in (config.data.train, config.data.held_out):
         raise UsageError(
             "Standard input cannot be read by several processes. Write the rows to a file: --data"

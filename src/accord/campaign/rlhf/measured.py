@@ -90,6 +90,7 @@ def answer(
             about=about,
             beside=kl,
             world=desk.world,
+            poll=desk.stop.poll,
         )
 
     return make_once(desk, f"{name}/held-out answers", target, make, together=True)
@@ -114,7 +115,13 @@ def score(
         f"{name}/{target.stem.replace('_', ' ')}",
         target,
         lambda: score_file(
-            str(answers), str(target), rewards, options, without_figures, world=desk.world
+            str(answers),
+            str(target),
+            rewards,
+            options,
+            without_figures,
+            world=desk.world,
+            poll=desk.stop.poll,
         ),
         together=True,
     )

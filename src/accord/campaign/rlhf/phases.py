@@ -32,7 +32,14 @@ MERGED = "merged"  # beside a run: its adapter in its base
 # sections with hyper-parameters
 TUNED = ("objective", "reference", "moving", "train", "rollouts", "model.lora")
 # fields of rollouts for the judging of answers, and their number
-JUDGED = ("rewards", "reward_options", "gold", "gold_options", "num_generations_eval")
+JUDGED = (
+    "rewards",
+    "reward_options",
+    "reward_models",
+    "gold",
+    "gold_options",
+    "num_generations_eval",
+)
 # fields of rollouts that ppo refuses
 OF_PAIRS = ("pairing", "margin", "temperature", "dynamic_sampling")
 NOT_TUNED = (

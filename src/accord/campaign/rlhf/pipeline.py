@@ -43,7 +43,7 @@ from accord.data.order import draw_rows
 from accord.data.prompts import read_prompts
 from accord.data.tokenizer_digest import tokenizer_digest
 from accord.distributed.device import take_device
-from accord.distributed.world import join_world
+from accord.distributed.world import World, join_world
 from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward
 from accord.models import fingerprint
@@ -52,7 +52,7 @@ from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
 from accord.runs.identity import trajectory
-from accord.runs.ranks import display_for_rank
+from accord.runs.ranks import display_for_rank, require_fit
 from accord.types import UsageError
 
 RECORD, MEASURED, START = "rlhf.json", "measured", "start"
@@ -96,7 +96,7 @@ def rlhf(
     """
     with join_world() as world:
         display = display_for_rank(display, world)
-        recipe, configs = world.agree(lambda: _checked(recipe, terms))
+        recipe, configs = world.agree(lambda: _checked(recipe, terms, world))
         first = recipe.first()
         world.agree(lambda: take_device(world, first.model.device))
         with campaign_lock(terms.output, display, tuple(command)) as desk:
@@ -104,7 +104,7 @@ def rlhf(
             return _carried_out(desk, recipe, terms, carry)
 
 
-def _checked(recipe: Recipe, terms: Terms) -> tuple[Recipe, dict[str, Config]]:
+def _checked(recipe: Recipe, terms: Terms, world: World) -> tuple[Recipe, dict[str, Config]]:
     """Check the options; return the recipe with its hub names pinned, and the config of each
     phase.
     """
@@ -121,6 +121,8 @@ def _checked(recipe: Recipe, terms: Terms) -> tuple[Recipe, dict[str, Config]]:
         options, allow = configs[PPO].rollout_settings.gold_options, configs[PPO].allow
         load_rewards([recipe.gold], permitted_weak([recipe.gold], options, allow))
     require_plain(configs[PPO].data)
+    for config in configs.values():
+        require_fit(config, world)
     return recipe, configs
 
 

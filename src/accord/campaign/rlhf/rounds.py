@@ -42,7 +42,7 @@ from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
 from accord.runs.hub_names import pinned_alike
-from accord.runs.ranks import display_for_rank
+from accord.runs.ranks import display_for_rank, require_fit
 from accord.types import DataError
 
 ROUNDS = "rounds.json"
@@ -67,6 +67,7 @@ def iterate(
     with join_world() as world:
         display = display_for_rank(display, world)
         base = pinned_alike(base, world)
+        world.agree(lambda: require_fit(base, world))
         read, held_out = world.agree(lambda: _checked(base, terms, display))
         world.agree(lambda: take_device(world, base.model.device))
         with campaign_lock(terms.output, display, tuple(command)) as desk:
@@ -147,6 +148,7 @@ class Rounds:
                 permitted_weak(rollouts.rewards, rollouts.reward_options, self.base.allow),
                 self.desk.say,
                 world=self.desk.world,
+                poll=self.desk.stop.poll,
             ),
             together=True,
         )
@@ -185,6 +187,7 @@ class Rounds:
             say=self.desk.say,
             about=self._about(number),
             world=self.desk.world,
+            poll=self.desk.stop.poll,
         )
         for reason, count in done["left_out"].items():
             self.desk.say(f"! round {number}: {plural(count, 'prompt')} left out: {reason}")

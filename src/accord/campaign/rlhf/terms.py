@@ -59,6 +59,11 @@ def _require_rollouts(base: Config) -> None:
             "Rounds need to know how answers are rewarded: a section in the recipe such as"
             " rollouts: {rewards: [vader], num_generations: 4}."
         )
+    if rollouts.reward_models != "auto":
+        raise UsageError(
+            f"rollouts.reward_models = {rollouts.reward_models}: in rounds each process has a copy."
+            " Leave it out."
+        )
     if objective.rows != "pairs" or objective.needs != "logps":
         raise UsageError(
             f"objective = {objective.name}: a round trains a policy on pairs of its own answers."

@@ -28,15 +28,14 @@ def rewards_of(
     their models are, and what is known of these.
 
     Raises:
-      UsageError: a reward, or an option of one, is unknown; or the placement does nothing here.
+      UsageError: a reward, or an option of one, is unknown; or there is no model to place.
     """
     settings = config.rollout_settings
     names = model_names([*settings.rewards, *settings.gold])
-    if settings.reward_models != "auto" and not (names and world.size > 1):
-        why = "there is one process" if names else "no reward is a model"
+    if settings.reward_models != "auto" and not names:
         raise UsageError(
-            f"rollouts.reward_models = {settings.reward_models} would do nothing: {why}. Leave it"
-            " out."
+            f"rollouts.reward_models = {settings.reward_models} would do nothing: no reward is a"
+            " model. Leave it out."
         )
     placed, keep = _placed(names, settings.reward_models, world, device)
 

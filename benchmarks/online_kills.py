@@ -1,0 +1,242 @@
+"""A run that learns from its own answers on two processes, killed at random moments: does it go on
+to what an uninterrupted run writes, and is a reward asked twice?
+
+    python benchmarks/online_kills.py [--times 10] [--seed 0] [--output FILE]
+
+Each life begins a run of the two-layer model of the tests, with GRPO and a reward that notes every
+answer that it is asked for. SIGKILL comes when a process has used a random share of the processor
+time that an uninterrupted run took: to one of the ranks, or to all of them ("trainer"). Then the
+run is resumed: on two processes, and what it wrote must be that of the uninterrupted run, to the
+byte; every third time on one process, whose log-probs may differ by rounding. An answer of a batch
+that was written before the kill must not be scored again; those of the batch in flight are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results/online_kills.json"
+sys.path.append(str(ROOT / "tests"))  # the small model of its tests, and ranks by fork
+VICTIMS = ("rank 0", "rank 1", "trainer")
+STEPS, PROMPTS, ANSWERS = 4, 4, 3
+CLOSE = 1e-5  # nats a token that the rounding of other shares may make
+REWARD = """
+def each(prompts, answers, *, path):
+    with open(path, "a") as file:
+        file.write("x\\n" * len(answers))
+    return [float(len(answer)) for answer in answers]
+"""
+
+
+@dataclass(frozen=True)
+class Life:
+    """A run that was killed and resumed."""
+
+    victim: str
+    share: float  # of an uninterrupted run's processor time, after which it was killed
+    resumed_on: int  # processes
+    written: int  # batches of answers that were written when it died
+    said: str  # by the survivor: the class of its error
+    scored_again: int  # answers of the batch in flight
+    paid_twice: int  # answers of written batches that were scored once more
+    wrong: tuple[str, ...]  # files that are not those of the uninterrupted run
+
+
+def doom(after: float) -> None:
+    """Kill this process once it has used so many seconds of processor time."""
+
+    def wait() -> None:
+        while time.process_time() - began < after:
+            time.sleep(0.002)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    began = time.process_time()
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def work(place: Path, model: str, victims: Sequence[int], after: float) -> dict:
+    """Train, or resume, on this rank; return its processor time."""
+    import accord
+
+    began = time.process_time()
+    if int(os.environ["RANK"]) in victims:
+        doom(after)
+    output = place / "run"
+    if (output / "config.yaml").is_file():
+        accord.resume(str(output))
+    else:
+        accord.train(
+            model=model,
+            data=str(place.parent / "prompts.jsonl"),
+            output=str(output),
+            method="grpo",
+            steps=STEPS,
+            batch_size=PROMPTS,
+            dtype="float32",
+            learning_rate=1e-3,
+            set={
+                "rollouts.rewards": ["counted:each"],
+                "rollouts.reward_options": {"counted:each": {"path": str(place / "asked")}},
+                "rollouts.num_generations": ANSWERS,
+                "rollouts.max_new_tokens": 6,
+                "checkpoint.every": 1,
+                "monitor.samples": 0,
+            },
+        )
+    return {"seconds": time.process_time() - began}
+
+
+def asked(place: Path) -> int:
+    """Count the answers that the reward was asked for."""
+    file = place / "asked"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def batches(place: Path) -> dict[str, bytes]:
+    """Read the batches of answers that were written."""
+    return {
+        file.name: file.read_bytes() for file in sorted((place / "run/rollouts").glob("*.json"))
+    }
+
+
+def differences(place: Path, straight: Path, exact: bool) -> list[str]:
+    """List the files that are not those of the uninterrupted run."""
+    from safetensors.torch import load_file
+
+    ours, theirs = batches(place), batches(straight)
+    wrong = sorted(set(ours) ^ set(theirs))
+    for name in ours.keys() & theirs.keys():
+        if ours[name] != theirs[name] and (exact or not _alike(ours[name], theirs[name])):
+            wrong.append(name)
+    found, right = (
+        load_file(each / "run/adapter/adapter_model.safetensors") for each in (place, straight)
+    )
+    apart = max(float((found[name] - right[name]).abs().max()) for name in right)
+    if found.keys() != right.keys() or apart > (0 if exact else 1e-6):
+        wrong.append(f"adapter (apart by {apart:.1e})")
+    return wrong
+
+
+def _alike(one: bytes, other: bytes) -> bool:
+    """Tell whether two batches are the same answers and rewards, with log-probs alike."""
+    bodies = [json.loads(each.splitlines()[1])["answers"] for each in (one, other)]
+    return all(
+        mine[name] == theirs[name]
+        if name not in ("logps", "reference", "expected", "sampled")
+        else _close(mine[name], theirs[name])
+        for mine, theirs in zip(*bodies, strict=True)
+        for name in mine
+    )
+
+
+def _close(one: list | float, other: list | float) -> bool:
+    if isinstance(one, float):
+        return abs(one - other) < 10 * CLOSE
+    return all(abs(a - b) < CLOSE for a, b in zip(one, other, strict=True))
+
+
+def live(number: int, rng: random.Random, folder: Path, model: str, seconds: float) -> Life:
+    """Begin a run, kill it, resume it, compare it."""
+    from training.worlds import GONE, in_world
+
+    place = folder / f"life-{number}"
+    place.mkdir()
+    victim = VICTIMS[number % len(VICTIMS)]
+    victims = (0, 1) if victim == "trainer" else (int(victim[-1]),)
+    share, on = rng.uniform(0.05, 1.0), 1 if number % 3 == number // 3 % 3 else 2
+    ends = in_world(2, place / "ranks", work, place, model, victims, share * seconds)
+    said = next((end["error"] for end in ends if isinstance(end, dict) and "error" in end), "")
+    written, before = len(batches(place)), asked(place)
+    per_batch = PROMPTS * ANSWERS
+    killed = GONE in ends
+    if killed:
+        again = in_world(on, place / "again", work, place, model, (), 0.0)
+        if any(not isinstance(end, dict) or "error" in end for end in again):
+            return Life(victim, share, on, written, said, 0, 0, (f"resumed: {again}",))
+    straight = folder / "straight"
+    return Life(
+        victim,
+        share,
+        on,
+        written,
+        said if killed else "it had ended before",
+        before - written * per_batch,
+        asked(place) - before - (STEPS - written) * per_batch,
+        tuple(differences(place, straight, exact=on == 2)),
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--times", type=int, default=10, help="lives for each victim")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    os.environ |= {"ACCORD_PATIENCE": "60", "OMP_NUM_THREADS": "1"}
+    folder = Path(tempfile.mkdtemp(prefix="online-kills-"))
+    (folder / "counted.py").write_text(REWARD)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    sys.path.insert(0, str(folder))
+    try:
+        model = _prepared(folder)
+        lives = _lives(options, folder, model)
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(folder)
+    bad = [life for life in lives if life.wrong or life.paid_twice]
+    print(f"{len(lives)} lives, {len(bad)} of them wrong; {options.output}")
+    return 1 if bad else 0
+
+
+def _prepared(folder: Path) -> str:
+    """Make the model and the prompts."""
+    from conftest import save_tiny
+    from training.conftest import tokenizer
+
+    rows = [{"prompt": f"say something about the cat number {n}"} for n in range(2 * PROMPTS)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "model").mkdir()
+    return str(save_tiny(folder / "model", tokenizer.__wrapped__()))
+
+
+def _lives(options: argparse.Namespace, folder: Path, model: str) -> list[Life]:
+    from training.worlds import in_world
+
+    straight = folder / "straight"
+    straight.mkdir()
+    ends = in_world(2, straight / "ranks", work, straight, model, (), 0.0)
+    assert all("seconds" in end for end in ends), ends
+    assert asked(straight) == STEPS * PROMPTS * ANSWERS, "each answer is scored once"
+    seconds = min(end["seconds"] for end in ends)
+    rng = random.Random(options.seed)
+    lives = []
+    for number in range(options.times * len(VICTIMS)):
+        lives.append(live(number, rng, folder, model, seconds))
+        print(lives[-1], flush=True)
+        record = {
+            "seed": options.seed,
+            "steps": STEPS,
+            "answers_of_a_batch": PROMPTS * ANSWERS,
+            "lives": [asdict(life) for life in lives],
+        }
+        options.output.write_text(json.dumps(record, indent=1) + "\n")
+        shutil.rmtree(folder / f"life-{number}")
+    return lives
+
+
+if __name__ == "__main__":
+    sys.exit(main())
