@@ -6,9 +6,10 @@ to what an uninterrupted run writes, and is a reward asked twice?
 Each life begins a run of the two-layer model of the tests, with GRPO and a reward that notes every
 answer that it is asked for. SIGKILL comes to one of the ranks, or to all of them ("trainer"), at a
 random moment after a random number of batches: while the next one is drawn, scored, measured or
-trained on; or while the run is made ready. Then the run is resumed: on two processes, and what it wrote must be that of the uninterrupted run, to the
-byte; every third time on one process, whose log-probs may differ by rounding. An answer of a batch
-that was written before the kill must not be scored again; those of the batch in flight are counted.
+trained on; or while the run is made ready. Then the run is resumed: on two processes, and what it
+wrote must be that of the uninterrupted run, to the byte; every third time on one process, whose
+log-probs may differ by rounding. An answer of a batch that was written before the kill must not be
+scored again; those of the batch in flight are counted.
 """
 
 from __future__ import annotations
