@@ -4,11 +4,12 @@ to what an uninterrupted run writes, and is a reward asked twice?
     python benchmarks/online_kills.py [--times 10] [--seed 0] [--output FILE]
 
 Each life begins a run of the two-layer model of the tests, with GRPO and a reward that notes every
-answer that it is asked for. SIGKILL comes when a process has used a random share of the processor
-time that an uninterrupted run took: to one of the ranks, or to all of them ("trainer"). Then the
-run is resumed: on two processes, and what it wrote must be that of the uninterrupted run, to the
-byte; every third time on one process, whose log-probs may differ by rounding. An answer of a batch
-that was written before the kill must not be scored again; those of the batch in flight are counted.
+answer that it is asked for. SIGKILL comes to one of the ranks, or to all of them ("trainer"), at a
+random moment after a random number of batches: while the next one is drawn, scored, measured or
+trained on; or while the run is made ready. Then the run is resumed: on two processes, and what it
+wrote must be that of the uninterrupted run, to the byte; every third time on one process, whose
+log-probs may differ by rounding. An answer of a batch that was written before the kill must not be
+scored again; those of the batch in flight are counted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/online_kills.json"
 sys.path.append(str(ROOT / "tests"))  # the small model of its tests, and ranks by fork
 VICTIMS = ("rank 0", "rank 1", "trainer")
-STEPS, PROMPTS, ANSWERS = 4, 4, 3
+STEPS, PROMPTS, ANSWERS = 6, 4, 3
+EACH = 0.4  # seconds of processor time: more than a batch and its update take
 CLOSE = 1e-5  # nats a token that the rounding of other shares may make
 REWARD = """
 def each(prompts, answers, *, path):
@@ -47,7 +49,8 @@ class Life:
     """A run that was killed and resumed."""
 
     victim: str
-    share: float  # of an uninterrupted run's processor time, after which it was killed
+    after: int  # batches, of which this many were written when its time began
+    seconds: float  # of processor time from then on
     resumed_on: int  # processes
     written: int  # batches of answers that were written when it died
     said: str  # by the survivor: the class of its error
@@ -56,25 +59,29 @@ class Life:
     wrong: tuple[str, ...]  # files that are not those of the uninterrupted run
 
 
-def doom(after: float) -> None:
-    """Kill this process once it has used so many seconds of processor time."""
+def doom(place: Path, after: int, seconds: float) -> None:
+    """Kill this process once so many batches are written, and it has used so many seconds of
+    processor time since then.
+    """
 
     def wait() -> None:
-        while time.process_time() - began < after:
+        while len(batches(place)) < after:
+            time.sleep(0.002)
+        began = time.process_time()
+        while time.process_time() - began < seconds:
             time.sleep(0.002)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    began = time.process_time()
     threading.Thread(target=wait, daemon=True).start()
 
 
-def work(place: Path, model: str, victims: Sequence[int], after: float) -> dict:
+def work(place: Path, model: str, victims: Sequence[int], after: int, wait: float) -> dict:
     """Train, or resume, on this rank; return its processor time."""
     import accord
 
     began = time.process_time()
     if int(os.environ["RANK"]) in victims:
-        doom(after)
+        doom(place, after, wait)
     output = place / "run"
     if (output / "config.yaml").is_file():
         accord.resume(str(output))
@@ -157,20 +164,23 @@ def live(number: int, rng: random.Random, folder: Path, model: str, seconds: flo
     place.mkdir()
     victim = VICTIMS[number % len(VICTIMS)]
     victims = (0, 1) if victim == "trainer" else (int(victim[-1]),)
-    share, on = rng.uniform(0.05, 1.0), 1 if number % 3 == number // 3 % 3 else 2
-    ends = in_world(2, place / "ranks", work, place, model, victims, share * seconds)
+    after, on = rng.randrange(STEPS), 1 if number % 3 == number // 3 % 3 else 2
+    wait = rng.uniform(0, EACH if after else seconds / 2)
+    ends = in_world(2, place / "ranks", work, place, model, victims, after, wait)
     said = next((end["error"] for end in ends if isinstance(end, dict) and "error" in end), "")
     written, before = len(batches(place)), asked(place)
     per_batch = PROMPTS * ANSWERS
     killed = GONE in ends
     if killed:
-        again = in_world(on, place / "again", work, place, model, (), 0.0)
+        again = in_world(on, place / "again", work, place, model, (), 0, 0.0)
         if any(not isinstance(end, dict) or "error" in end for end in again):
-            return Life(victim, share, on, written, said, 0, 0, (f"resumed: {again}",))
+            wrong = (f"resumed: {again}",)
+            return Life(victim, after, wait, on, written, said, 0, 0, wrong)
     straight = folder / "straight"
     return Life(
         victim,
-        share,
+        after,
+        wait,
         on,
         written,
         said if killed else "it had ended before",
@@ -218,7 +228,7 @@ def _lives(options: argparse.Namespace, folder: Path, model: str) -> list[Life]:
 
     straight = folder / "straight"
     straight.mkdir()
-    ends = in_world(2, straight / "ranks", work, straight, model, (), 0.0)
+    ends = in_world(2, straight / "ranks", work, straight, model, (), 0, 0.0)
     assert all("seconds" in end for end in ends), ends
     assert asked(straight) == STEPS * PROMPTS * ANSWERS, "each answer is scored once"
     seconds = min(end["seconds"] for end in ends)

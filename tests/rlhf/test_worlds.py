@@ -1,6 +1,8 @@
 """accord iterate and accord rlhf on several processes: the files and figures of one."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,13 @@ from conftest import pair_rows, write_rows
 from rlhf.helpers import prompts
 from safetensors.torch import load_file
 from training.helpers import json_lines
-from training.worlds import in_world
+from training.worlds import GONE, in_world, rank
 
 from accord.campaign.rlhf import pipeline, rounds
 from accord.campaign.rlhf.phases import Recipe
 from accord.config.build import build
 from accord.runs.display import SilentDisplay
+from accord.sampling.local import LocalSampler
 
 SILENT = SilentDisplay()
 
@@ -70,9 +73,15 @@ def same_files(one: Path, other: Path) -> None:
 
 
 def test_iterate(tiny_folder, tmp_path):
-    """Two rounds: the second draws by the policy of the first, asked by both processes."""
+    """Two rounds: the second draws by the policy of the first, asked by both processes. One of them
+    is killed while it draws; the same command goes on.
+    """
     given = fields(tiny_folder, tmp_path)
     one = iterated(given, str(tmp_path / "one"))
+    left, gone = in_world(2, tmp_path / "dying", dying, given, str(tmp_path / "two"))
+    assert gone == GONE and left["error"] == "PeerLost" and left["code"] == 75
+    assert "lost rank 1 of 2" in left["says"] and "Go on with the same command" in left["says"]
+    assert not (tmp_path / "two/round-1/answers.jsonl").exists()
     told = in_world(2, tmp_path / "ranks", iterated, given, str(tmp_path / "two"))
     assert told[0] == told[1] and "error" not in told[0], told
     same_files(tmp_path / "one", tmp_path / "two")
@@ -80,10 +89,24 @@ def test_iterate(tiny_folder, tmp_path):
         assert mine["held_out"]["kl"]["value"] == pytest.approx(
             theirs["held_out"]["kl"]["value"], abs=1e-4
         )
-    log = json_lines(tmp_path / "two/log.jsonl")
-    assert [entry["stage"] for entry in log] == [
-        entry["stage"] for entry in json_lines(tmp_path / "one/log.jsonl")
-    ]
+    begun = [entry["stage"] for entry in json_lines(tmp_path / "two/log.jsonl")]
+    straight = [entry["stage"] for entry in json_lines(tmp_path / "one/log.jsonl")]
+    assert list(dict.fromkeys(begun)) == list(dict.fromkeys(straight))
+    assert begun.count("round-1/sample") == 4 and begun.count("round-1/score") == 2
+
+
+def dying(given: dict, output: str) -> dict:
+    """Rounds in which the second process is killed at its second draw, in round 1."""
+    sample, drawn = LocalSampler.sample, []
+
+    def killed(*arguments, **options):
+        drawn.append(1)
+        if rank() == 1 and len(drawn) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return sample(*arguments, **options)
+
+    LocalSampler.sample = killed
+    return iterated(given, output)
 
 
 def test_rlhf(tiny_folder, tmp_path):
@@ -119,8 +142,6 @@ def test_a_folder_that_a_process_does_not_see(tiny_folder, tmp_path):
 
 
 def blind(given: dict, output: str) -> dict:
-    from training.worlds import rank
-
     if rank():
         is_dir = Path.is_dir
         Path.is_dir = lambda self: str(self) != output and is_dir(self)

@@ -121,9 +121,13 @@ def campaign_lock(
                 yield CampaignFolder(folder, display, command, stop, world)
         except (Interrupted, KeyboardInterrupt) as signal:
             # its hint is about the run of one stage, which the same command goes on with
-            said = signal.without_hint if isinstance(signal, Interrupted) else "stopped."
-            stopped = Interrupted(f"{said} What is finished stays. Go on with the same command.")
-            stopped.on_all_ranks = getattr(signal, "on_all_ranks", False)
+            if not isinstance(signal, Interrupted):
+                signal = Interrupted("stopped.")
+            # of its own class: a world that has lost a process is not taken down in order
+            stopped = type(signal)(
+                f"{signal.without_hint} What is finished stays. Go on with the same command."
+            )
+            stopped.on_all_ranks = signal.on_all_ranks
             raise stopped from None
 
 
