@@ -27,6 +27,26 @@ def needs() -> str:
     return table(("method", "rows", "reference", "options", "source"), rows)
 
 
+def policy_losses() -> str:
+    """A line a policy gradient: what divides it, what its clip means, its slope at ratio 1, and
+    where a token has none.
+    """
+    divided = {"rows": "answers", "tokens": "tokens"}
+    rows = [
+        (
+            f"**{name}**",
+            divided[each.denominator],
+            each.facts.clip,
+            each.facts.at_one,
+            each.facts.vanishes,
+        )
+        for name, each in POLICY_OBJECTIVES.items()
+    ]
+    return table(
+        ("method", "divided by the batch's", "the clip bounds", "slope at ρ = 1", "no slope"), rows
+    )
+
+
 def _options(schema: dict) -> str:
     return (
         ", ".join(

@@ -121,6 +121,21 @@ METRICS = {
         "under a half",
         "over .7: hardly anything is learned from",
     ),
+    "rollouts/redrawn": (
+        "dynamic_sampling: further prompts drawn, of each prompt of the batch",
+        "falls at first, rises once prompts are solved",
+        "stays at the number of rounds: nothing is left to compare",
+    ),
+    "rollouts/masked": (
+        "overlong: mask: share of the answers that were cut, and are not trained on",
+        "falls",
+        "over a half: the limit is too low",
+    ),
+    "rollouts/length_penalty": (
+        "overlong: soft: mean penalty that was taken off the rewards",
+        "falls",
+        "near 1: nearly all answers run into the limit",
+    ),
     "rollouts/pairs": ("pairs that were made of a batch", "one a prompt, with best_worst", "few"),
     "rollouts/paired_prompts": ("share of prompts of which a pair was made", "near 1", "under .3"),
     "rollouts/kl": (
@@ -177,7 +192,7 @@ METRICS = {
         "over .1",
     ),
     "policy/kl": (
-        "grpo, dr_grpo: the KL term in the loss before β, mean over all tokens, nats",
+        "where the KL term is in the loss: the term before β, mean over all tokens, nats",
         "grows slowly",
         "over 1",
     ),

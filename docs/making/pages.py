@@ -58,6 +58,7 @@ MACROS: dict[str, Callable[..., str]] = {
     "paths": figures.paths,
     "permissions": commands.permissions,
     "python": python.reference,
+    "policy_losses": methods.policy_losses,
     "read_in": moving.read_in,
     "reading": figures.reading,
     "recipes": files.recipes,

@@ -35,7 +35,14 @@ from accord.types import Interrupted, Refused, Turn, UsageError
 from accord.verify import rollout_proofs
 from accord.verify.rollout_proofs import certify_policy
 
-METHODS = [*POLICY_OBJECTIVES, "dpo", "ipo", "simpo"]
+# of every way to advantages one method, and some objectives of pairs
+METHODS = [*{row.estimate: name for name, row in POLICY_OBJECTIVES.items()}.values(), "dpo", "ipo"]
+# what else is resumed with some of them
+WITH = {
+    "ppo": {"objective.kl_target": 2.0, "rollouts.overlong": "value"},
+    "cispo": {"rollouts.dynamic_sampling": 2, "objective.entropy": 0.01},
+    "dr_grpo": {"rollouts.overlong": "soft", "rollouts.overlong_buffer": 3},
+}
 SMALL = {
     "rollouts.rewards": ["length"],
     "rollouts.num_generations": 3,
@@ -82,9 +89,7 @@ def refused(tiny_folder, prompts, tmp_path, **changes) -> str:
 def test_resumed_equals_uninterrupted(method, tiny_folder, prompts, tmp_path, monkeypatch):
     """Also in the middle of a batch's passes, where its answers are older than the policy."""
     passes = 1 if method in ("rloo", "reinforce") else 2
-    fields = {"rollouts.num_iterations": passes, "evaluate.every": 2} | (
-        {"objective.kl_target": 2.0} if method == "ppo" else {}
-    )
+    fields = {"rollouts.num_iterations": passes, "evaluate.every": 2} | WITH.get(method, {})
     result = rolled(tiny_folder, prompts, tmp_path / "straight", method, set=fields)
     with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
         rolled(tiny_folder, prompts, tmp_path / "stopped", method, set=fields)
@@ -130,6 +135,29 @@ def test_batches_are_drawn_once(tiny_folder, prompts, tmp_path, monkeypatch):
     accord.resume(str(tmp_path / "stopped"))
     assert drawn == [3]
     same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_flat_prompts_give_way_and_are_counted(tiny_folder, prompts, tmp_path):
+    """Answers of one token are of one word each: no prompt is of use, and each further one is drawn
+    once a batch. Those drawn in vain are in the record and in the metrics.
+    """
+    fields = {
+        "rollouts.rewards": ["length=0.001"],
+        "rollouts.max_new_tokens": 1,
+        "rollouts.dynamic_sampling": 3,
+        "evaluate.every": 0,
+    }
+    result = rolled(tiny_folder, prompts, tmp_path / "run", batch_size=4, steps=1, set=fields)
+    body = json.loads((result.folder / "rollouts/000000.json").read_text().splitlines()[1])
+    trained = {answer["prompt"] for answer in body["answers"]}
+    dropped = [each["prompt"] for each in body["dropped"]]
+    # of ten prompts, the others are all asked once
+    assert sorted([*trained, *dropped]) == list(range(10))
+    assert {each["round"] for each in body["dropped"]} >= {1, 2}
+    (line,) = [
+        line for line in json_lines(result.folder / "metrics.jsonl") if "rollouts/redrawn" in line
+    ]
+    assert line["rollouts/redrawn"] == len(dropped) / len(trained)
 
 
 def test_a_damaged_batch_is_drawn_again(tiny_folder, prompts, tmp_path, monkeypatch):
@@ -405,6 +433,15 @@ BAD = {
         {"rollouts.gold_options": {"length": {}}},
         "there is no second judgement",
     ),
+    "draws again": ("ppo", {"rollouts.dynamic_sampling": 1}, "equal rewards teach too"),
+    "a value": ("grpo", {"rollouts.overlong": "value"}, "there is no value head"),
+    "a buffer": ("grpo", {"rollouts.overlong_buffer": 2}, "it is of rollouts.overlong: soft"),
+    "a long buffer": (
+        "grpo",
+        {"rollouts.overlong": "soft", "rollouts.overlong_buffer": 7},
+        "longer than rollouts.max_new_tokens = 6",
+    ),
+    "a correction": ("gspo", {"objective.kl_correction": "ratio"}, "and beta = 0"),
 }
 
 

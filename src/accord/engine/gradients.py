@@ -128,8 +128,7 @@ def by_hand(learner: UpdateContext, batch: Batch, masters: Masters, whole: bool)
     context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
 
     def weigh(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
-        values, expected = _slopes(learner, trees, tokens, context, total)
-        return _weighted(tokens, values, expected)
+        return _weighted(tokens, *_slopes(learner, trees, tokens, context, total))
 
     groups = [list(batch.trees)] if whole else [[tree] for tree in batch.trees]
     return _gradient(masters, groups, learner.forward, weigh)
@@ -141,16 +140,17 @@ def _slopes(
     tokens: TokenLogps | TokenScores,
     context: dict[str, Tensor],
     total: int,
-) -> tuple[Tensor, Tensor | None]:
-    """Compute d (losses of these rows / total) / d values, and / d the value head's estimates."""
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Compute d (losses of these rows / total) / d values, / d the value head's estimates, and / d
+    the entropies.
+    """
     leaf = tokens.values.detach().clone().requires_grad_()
-    said = getattr(tokens, "expected", None)
-    head = said.detach().clone().requires_grad_() if said is not None else None
-    own = (
-        replace(tokens, values=leaf)
-        if head is None
-        else replace(tokens, values=leaf, expected=head)
-    )
+    others = {
+        name: said.detach().clone().requires_grad_()
+        for name in ("expected", "entropy")
+        if (said := getattr(tokens, name, None)) is not None
+    }
+    own = replace(tokens, values=leaf, **others)
     if learner.kind == "rollouts":
         assert isinstance(own, TokenLogps) and isinstance(learner.objective, BoundPolicy)
         losses = sampled_losses(learner.objective, as_rollouts(trees), own, Records())
@@ -160,8 +160,11 @@ def _slopes(
         reference = as_rows(learner.kind, trees, known) if known is not None else None
         losses = row_losses(learner.objective, rows, reference, context).losses
     losses.sum().div(total).backward()
-    none = torch.zeros_like(leaf)
-    return (leaf.grad if leaf.grad is not None else none), (head.grad if head is not None else None)
+    values = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
+    expected, entropy = (
+        others[name].grad if name in others else None for name in ("expected", "entropy")
+    )
+    return values, expected, entropy
 
 
 def _total(learner: UpdateContext, trees: Sequence[Tree]) -> int:
@@ -212,7 +215,7 @@ def by_path(learner: UpdateContext, slopes: Slopes, masters: Masters, whole: boo
         return learner.forward([slopes.trees[n] for n in group])
 
     def weigh(tokens: TokenLogps | TokenScores, group: list[int]) -> Tensor:
-        return _weighted(tokens, torch.cat([slopes.values[n].abs() for n in group]), None)
+        return _weighted(tokens, torch.cat([slopes.values[n].abs() for n in group]))
 
     return _gradient(masters, groups, forward, weigh)
 
@@ -238,7 +241,7 @@ def by_network(learner: UpdateContext, slopes: Slopes, masters: Masters, plain: 
         return oracle(model, [piece[0]])
 
     def weigh(tokens: TokenLogps | TokenScores, piece: tuple[Tree, Tensor]) -> Tensor:
-        return _weighted(tokens, piece[1].abs(), None)
+        return _weighted(tokens, piece[1].abs())
 
     # once for all answers: each switch walks through every module
     with attending(model, "eager" if plain else second):
@@ -253,8 +256,15 @@ def _second_attention(learner: UpdateContext) -> str:
         return "eager"
 
 
-def _weighted(tokens: TokenLogps | TokenScores, values: Tensor, expected: Tensor | None) -> Tensor:
+def _weighted(
+    tokens: TokenLogps | TokenScores,
+    values: Tensor,
+    expected: Tensor | None = None,
+    entropy: Tensor | None = None,
+) -> Tensor:
     total = (tokens.values * values).sum()
+    if entropy is not None and isinstance(tokens, TokenLogps):
+        total = total + (tokens.entropy * entropy).sum()
     if expected is not None and isinstance(tokens, TokenLogps) and tokens.expected is not None:
         total = total + (tokens.expected * expected).sum()
     return total

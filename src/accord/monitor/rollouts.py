@@ -101,8 +101,9 @@ ROLLOUTS: tuple[Rule, ...] = (
         _alike,
         "of {share:.0%} of the recent prompts all answers have the same reward",
         "what is compared within a prompt learns nothing from them",
-        "draw more answers (--set rollouts.num_generations=8), take prompts that are neither too"
-        " easy nor too hard, or a finer reward",
+        "draw more answers (--set rollouts.num_generations=8) or other prompts in their place"
+        " (--set rollouts.dynamic_sampling=2), take prompts that are neither too easy nor too hard,"
+        " or a finer reward",
         "Yu et al. 2025, arXiv:2503.14476, §3.2 (dynamic sampling)",
         unless=("no-gradient",),
     ),

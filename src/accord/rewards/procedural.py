@@ -6,10 +6,9 @@ A row says which task it is, and not what the answer must be:
     {"prompt": …, "reasoning_gym": {"name": "leg_counting", "seed": 7, "size": 500, "index": 0,
      "options": {}}}
 
-The task is made again from that where it is judged. JSON would not keep it: the keys of a graph
-become texts and its tuples lists, after which graph_color finds no right answer right. Another
-release may make another task of the same seed; then the prompt is not the task's and the answer is
-not judged.
+The task is made again from that where it is judged. JSON would not keep it: tuples become lists,
+and arc_agi and rearc then give their own right answers 0.05. Another release may make another task
+of the same seed; then the prompt is not the task's and the answer is not judged.
 
 Source: Stojanovski et al. 2025, arXiv:2505.24760.
 """
@@ -23,7 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from accord.errors import UsageError, first_line
-from accord.rewards.worker import Unjudged
+from accord.rewards.verify import Unjudged
 
 COLUMN = "reasoning_gym"
 # Task i of a set is made from seed + i, so that seeds next to each other share nearly all tasks.

@@ -16,8 +16,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from accord.rewards.verify import COLUMNS, LONGEST
-from accord.rewards.worker import Unjudged
+from accord.rewards.verify import COLUMNS, LONGEST, Unjudged
 
 SECONDS = 2  # for reading a text, and again for comparing two: 9^{9^{9^9}} would take all there is
 # a solution that says itself where its answer is

@@ -27,6 +27,12 @@ LONGEST = 100_000  # characters of an answer that are looked at, from its end
 COLUMNS = ("final_answer", "answer", "solution", "target")
 
 
+class Unjudged(str):
+    """Why an answer has no number, in a few words: in place of one, by a verifier of accord in the
+    process of worker.py.
+    """
+
+
 def final_number(text: str) -> Decimal | None:
     """Find the number that a text ends with: the one after its last mark (####, \\boxed{, "answer
     is"), or its last number if there is no mark.

@@ -18,12 +18,9 @@ from itertools import islice
 
 from accord.config.plugins import format_exception, import_function
 from accord.errors import UsageError
+from accord.rewards.verify import Unjudged
 
 EXAMPLE = "mine:helpful"
-
-
-class Unjudged(str):
-    """Why an answer has no number, in a few words, where a verifier of accord gives none."""
 
 
 def rows_as(function: Callable, rows: object) -> tuple[tuple, dict]:

@@ -423,7 +423,7 @@ class RolloutSource:
             self.overlong,
         )
         if self.config.rollout_settings.dynamic_sampling:
-            out.figures["rollouts/redrawn"] = dropped / self.order.batch_size
+            out.figures["rollouts/redrawn"] = dropped / len(group_by_prompt(answers))
         # at another temperature the answers are not the policy's own, and their log-ratio is no KL
         if self.config.rollout_settings.temperature != 1:
             del out.figures["rollouts/kl"]
