@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,29 +36,41 @@ UNKNOWN = Provenance()
 
 
 def save(
-    model: LanguageModel, folder: Path, masters: Mapping[str, Tensor], made: Provenance = UNKNOWN
+    model: LanguageModel,
+    folder: Path,
+    masters: Mapping[str, Tensor],
+    made: Provenance = UNKNOWN,
+    *,
+    card: bool = False,
 ) -> None:
     """Save adapters (as float32 masters) or full weights (in the network's dtype), with tokenizer,
     chat template, and the record of what they were made with.
 
     Args:
       made: what the caller knows of it; what the model itself shows is added.
+      card: let PEFT write its own model card, where no other is written in its place.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with without_progress_bars():
         if model.peft is not None:
-            save_adapter(model, folder, masters)
+            save_adapter(model, folder, masters, card=card)
         else:
             model.network.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
     provenance.write(folder, record_of(model, made))
 
 
-def save_adapter(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> None:
-    """Save the adapter that trains, as PEFT lays one out, and nothing else."""
+def save_adapter(
+    model: LanguageModel, folder: Path, masters: Mapping[str, Tensor], *, card: bool = False
+) -> None:
+    """Save the adapter that trains, as PEFT lays one out, and nothing else.
+
+    Args:
+      card: with PEFT's own model card.
+    """
     assert model.peft is not None, "without adapters all weights are saved"
     # the base's embeddings are the base's, also where they carry an adapter
-    with _without_card(model.peft):
+    with nullcontext() if card else _without_card(model.peft):
         model.peft.save_pretrained(
             str(folder),
             state_dict=adapter_state(model, masters),
@@ -70,8 +82,8 @@ def save_adapter(model: LanguageModel, folder: Path, masters: Mapping[str, Tenso
 
 @contextmanager
 def _without_card(peft: PeftModel) -> Iterator[None]:
-    """Keep PEFT from writing a model card of its own: the run's card takes its place, and compiling
-    its template takes as long as the whole save of a small adapter.
+    """Keep PEFT from writing a model card of its own: compiling its template takes five times as
+    long as the rest of a small adapter's save (.16 of .19 s).
     """
     vars(peft)["create_or_update_model_card"] = lambda folder: None
     try:
