@@ -1,5 +1,5 @@
-"""A small server with a tiny model behind the endpoints of vLLM 0.32 that accord uses, written after
-what vLLM's CPU build answered by hand: the same paths, bodies, statuses and words. Faults are
+"""A small server with a tiny model behind the endpoints of vLLM 0.32 that accord uses, written
+after what vLLM's CPU build answered by hand: the same paths, bodies, statuses and words. Faults are
 switched on by name, and each does what its real one would do to the answers.
 """
 

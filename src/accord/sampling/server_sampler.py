@@ -128,8 +128,8 @@ class ServerSampler:
             if kept:
                 return found
         raise UsageError(
-            f"The server at {self.client.name} loses the policy's weights each time that answers are"
-            " drawn. Does it restart, or does another run use it? Each run needs its own."
+            f"The server at {self.client.name} loses the policy's weights each time that answers"
+            " are drawn. Does it restart, or does another run use it? Each run needs its own."
         )
 
     # ------------------------------------------------------------ before the first update
