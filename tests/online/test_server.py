@@ -34,7 +34,8 @@ def server(tiny_folder):
 
 
 def settings(server, **more):
-    fields = {"server": server.address, "attempts": 3, "timeout": 30.0, "workers": 4} | more
+    limits = {"attempts": 3, "timeout": 30.0, "workers": 4, "max_gap": 0.02}
+    fields = {"server": server.address} | limits | more
     return SMALL | {"rollouts.sampler": fields}
 
 
@@ -101,6 +102,7 @@ def sampler(shared, server):
     """The same sampler, with the weights of a policy that has learned; faults end with the test."""
     masters = shared.sync.masters
     own = {name: m.detach().clone() for name, m in masters.items()}
+    learn(shared, 0.05, seed=7)
     shared.sample(shared.probes[:1], max_new_tokens=2)
     learn(shared, 0.05)
     yield shared
@@ -149,29 +151,23 @@ def test_the_cause_of_a_gap_is_named(fault, sampler, server, monkeypatch):
     """By numbers alone: the server says that all is well, and shows the prompt that was sent."""
     server.faults = {fault}
     if fault == "bfloat16":  # the tiny model's rounding is small: so must the bound be
-        monkeypatch.setattr(sampler.settings.__class__, "max_gap", 1e-3, raising=False)
-        object.__setattr__(sampler.settings, "max_gap", 1e-3)
-    try:
-        said = refusal(draw, sampler)
-    finally:
-        object.__setattr__(sampler.settings, "max_gap", 0.1)
+        strict = sampler.settings.model_copy(update={"max_gap": 1e-3})
+        monkeypatch.setattr(sampler, "settings", strict)
+    said = refusal(draw, sampler)
     name, beside = NAMED[fault]
     assert said.startswith(f"{name}: ") and beside in said, said
 
 
 def test_a_version_one_update_old_is_seen_within_the_bound(sampler, server):
-    """What one update moves is less than the bound: 40 times less than rounding would excuse. The
-    gap's direction tells.
-    """
+    """What one update moves is less than the bound; the gap's direction tells."""
     draw(sampler)
     learn(sampler, 0.002, seed=2)
     server.faults = {"stale"}
     said = refusal(draw, sampler)
-    assert said.startswith("stale version: ") and "(allowed 0.1)" in said and "within 0.0" in said
+    assert said.startswith("stale version: ") and " within 0.0" in said
 
 
 def test_a_version_that_comes_late_is_published_once_more(sampler, server):
-    server.left["stale once"] = 0
     server.left["stale"] = 6  # the first probe's six answers
     assert len(draw(sampler)) == 4
 
@@ -236,9 +232,10 @@ def test_a_slow_answer_is_asked_for_again(sampler, server):
 
 def test_a_server_that_restarts_gets_the_version_back(sampler, server):
     """In the middle of a batch. The same answers come, by the same version, which is probed."""
-    clean, name = draw(sampler), sampler.sync.name
+    clean, name, before = draw(sampler), sampler.sync.name, sampler.sync.reloads
     server.left["restarted"] = 1
-    assert draw(sampler) == clean and sampler.sync.reloads == 1 and sampler.sync.name == name
+    assert draw(sampler) == clean
+    assert sampler.sync.reloads == before + 1 and sampler.sync.name == name
     assert server.requests[-1]["model"] == name
 
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "sample": "accord sample runs/first --prompts prompts.txt --output a.jsonl",
         "score": "accord score a.jsonl --reward vader --output scored.jsonl",
         "pair": "accord pair scored.jsonl --output pairs.jsonl",
+        "serve-policy": "accord serve-policy smollm2 --max-model-len 512",
     },
     "Tools": {
         "demo": "accord demo",

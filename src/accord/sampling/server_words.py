@@ -11,7 +11,8 @@ SHOWN = 6  # causes that were weighed, in a message
 
 def summarise(verdict: Verdict, what: str) -> str:
     """Say in one line that a probe agreed, and what it could not tell apart."""
-    blind = [w for w in verdict.weighed if not w.told_apart]
+    # an infinite error: both are one policy
+    blind = [w for w in verdict.weighed if not w.told_apart and math.isfinite(w.error)]
     words = " or ".join(f"{w.hypothesis.name!r}" for w in blind)
     more = f"; too near to tell from {words}" if blind else ""
     return f"{what} has the trainer's log-probs there {_gap(verdict.gap, verdict.bound)}{more}"
