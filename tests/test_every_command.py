@@ -108,6 +108,11 @@ def test_answers(trained, place, tiny_folder):
     assert accord("chat", trained, "--max-new-tokens", "6", "--compare", typed="Hello\n")
 
 
+def test_the_command_of_a_server(tiny_folder):
+    line = accord("serve-policy", tiny_folder, "--max-model-len", "64")
+    assert "vllm.entrypoints.openai.api_server" in line and "--enable-lora" in line
+
+
 def test_data(place, tiny_folder):
     accord("audit", place / "pairs.jsonl", "--model", tiny_folder, codes=(0, 3))
     accord("split", place / "pairs.jsonl", "--share", "0.2", "--output", place / "split")

@@ -61,6 +61,7 @@ SLOW = (
     "models/test_export.py",
     "objectives/test_policy_gradient.py::test_samples_land_there_too",
     "online/test_kinds.py",
+    "online/test_server.py",
     "play/test_math.py",
     "play/test_page.py",
     "play/test_state.py::test_what_is_kept_between_changes_is_what_training_anew_gives",

@@ -193,6 +193,8 @@ MISTAKES = [
     mistake("export nowhere", 2, "no run here"),
     mistake("eval tiny", 2, "Give one: --data FILE"),
     mistake("generate tiny", 2, "--prompts FILE or --prompt TEXT"),
+    mistake("serve-policy tiny --start --python nowhere/bin", 2, "nowhere/bin has no vLLM"),
+    mistake("serve-policy nowhere", 2, "nowhere"),
     mistake("sample tiny --prompts promts.jsonl --output o.jsonl", 3, "mean prompts.jsonl?"),
     mistake("score pairs.jsonl --reward vader --output o.jsonl", 3, "as accord sample writes them"),
     mistake("score empty.jsonl --reward length --output o.jsonl", 3, "the file is empty"),

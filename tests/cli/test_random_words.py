@@ -18,7 +18,7 @@ GROUP = typer.main.get_command(app)
 COMMANDS = GROUP.commands  # type: ignore[attr-defined]
 LINES, PARTS = 300, 10
 # What needs no input at all and works for minutes, serves for ever, or writes into a home folder.
-LEFT_OUT = {"demo", "doctor", "watch", "play", "frontier"}
+LEFT_OUT = {"demo", "doctor", "watch", "play", "frontier", "serve-policy"}
 NEVER = {"--install-completion", "--show-completion", "--demo", "--help"}
 VALUES = (
     *"0 -1 7 0.5 1e-5 nan inf 1e999 ten true none.jsonl none/ /dev/null . .. ~ ~nobody/x".split(),

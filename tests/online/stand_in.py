@@ -1,5 +1,5 @@
-"""A small server with a tiny model behind the endpoints of vLLM 0.32 that accord uses, written after
-what vLLM's CPU build answered by hand: the same paths, bodies, statuses and words. Faults are
+"""A small server with a tiny model behind the endpoints of vLLM 0.32 that accord uses, written
+after what vLLM's CPU build answered by hand: the same paths, bodies, statuses and words. Faults are
 switched on by name, and each does what its real one would do to the answers.
 """
 
@@ -47,7 +47,7 @@ class StandIn:
         """Begin anew, as a process that was killed and started again: adapters are gone."""
         self.base = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
         self.adapters: dict[str, tuple[str, torch.nn.Module]] = {}
-        self.former: torch.nn.Module | None = None
+        self.stale: torch.nn.Module | None = None  # what the fault "stale" goes on computing with
         self.version, self.asleep, self.paused = "default", False, False
 
     def serve_other(self, seed: int = 5) -> None:
@@ -85,7 +85,8 @@ class StandIn:
             return _error(404, f"Loading lora {name} failed: No adapter found for {path}")
         if self.hit("dropped"):
             return 200, f"Success: LoRA adapter '{name}' added successfully."
-        self.former = next(reversed(self.adapters.values()))[1] if self.adapters else self.former
+        if ("stale" in self.faults or self.left["stale"]) and self.stale is None:
+            self.stale = next(reversed(self.adapters.values()))[1]
         network = PeftModel.from_pretrained(deepcopy(self.base), path).eval()
         self.adapters[name] = (path, network)
         return 200, f"Success: LoRA adapter '{name}' added successfully."
@@ -95,7 +96,7 @@ class StandIn:
         self.events.append(f"unload {name}")
         if name not in self.adapters:
             return _error(404, f"The lora adapter '{name}' cannot be found.")
-        self.former = self.adapters.pop(name)[1]
+        del self.adapters[name]
         return 200, f"Success: LoRA adapter '{name}' removed successfully."
 
     def rpc(self, body: dict) -> tuple[int, object]:
@@ -166,8 +167,8 @@ class StandIn:
         network = self.base if name == NAME else self.adapters[name][1]
         if name != NAME and "adapter off" in self.faults:
             network = self.base
-        if name != NAME and self.former is not None and "stale" in self.faults:
-            network = self.former
+        if name != NAME and self.stale is not None and self.hit("stale"):
+            network = self.stale
         return deepcopy(network).to(torch.bfloat16) if "bfloat16" in self.faults else network
 
     def _prompt(self, sent: list[int]) -> list[int]:

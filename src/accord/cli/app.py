@@ -29,6 +29,7 @@ from accord.cli.play import add_play_command
 from accord.cli.recipes import add_recipes_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
+from accord.cli.serve_policy import add_serve_command
 from accord.cli.tasks import add_tasks_command
 from accord.cli.tools import add_tool_commands
 from accord.cli.train_flags import DEFAULT_METHOD, TrainCommand
@@ -443,6 +444,7 @@ add_online_commands(app, _run, _say)
 add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_serve_command(app, _run, _say)
 add_tool_commands(app, _run, _say, _command)
 add_chat_command(app, _run)
 add_recipes_command(app, _run, _say)

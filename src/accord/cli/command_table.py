@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "score": "accord score a.jsonl --reward vader --output scored.jsonl",
         "tasks": "accord tasks leg_counting --size 500 --output prompts.jsonl",
         "pair": "accord pair scored.jsonl --output pairs.jsonl",
+        "serve-policy": "accord serve-policy smollm2 --max-model-len 512",
     },
     "Tools": {
         "demo": "accord demo",

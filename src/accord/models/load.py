@@ -81,7 +81,7 @@ def require_model(name: str, hub: bool = False) -> None:
         return
     if name.startswith(PREFIX) or (hub and may_be_repo(name)):  # a hub answers when it is fetched
         return
-    _resolve(name)
+    folder_of(name)
 
 
 class LoadedParts(NamedTuple):
@@ -116,7 +116,7 @@ def load_parts(
       UsageError: as `load`.
     """
     name = _called(name, hub)
-    folder = _resolve(name)
+    folder = folder_of(name)
     stored = require_language_model(Path(folder), name, reward=reward)
     with without_progress_bars():
         tokenizer = _tokenizer(auto_tokenizer, folder, name)
@@ -223,7 +223,12 @@ def _called(name: str, hub: bool) -> str:
     return pinned_model(name)
 
 
-def _resolve(name: str) -> str:
+def folder_of(name: str) -> str:
+    """Return the folder of a model, fetched or converted where that is needed.
+
+    Raises:
+      UsageError: as `load`.
+    """
     if name == EMBEDDED_NAME:
         return str(embedded_folder())
     path = local_folder(name)

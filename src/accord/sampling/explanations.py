@@ -56,6 +56,7 @@ class Question:
     top_p: float = 1.0
     # trainable weights of the version before, by name
     former: Mapping[str, Tensor] | None = None
+    bare: bool = False  # adapters are off, here and there
     # prompt -> the token ids that the server makes of its text, in its own template
     templated: Callable[[Prompt], Prompt | None] | None = None
 
@@ -127,7 +128,7 @@ def former_version(q: Question) -> Iterator[Hypothesis]:
 
 def adapter_off(q: Question) -> Iterator[Hypothesis]:
     """Suppose that the server leaves the adapter out."""
-    if not q.model.has_adapters:
+    if q.bare or not q.model.has_adapters:
         return
     with compat.without_adapters(compat.adapter_layers(q.model.network)):
         logps = q.under()

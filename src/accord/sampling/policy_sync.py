@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -111,7 +112,7 @@ class PolicySync:
             staging.replace(place)
         except OSError as error:
             raise CheckpointError(
-                f"{place}: the policy cannot be written there for the server ({error}). Name another"
+                f"{place}: the policy cannot be written there for the server ({error}). Name a"
                 " folder that both can reach: --set rollouts.sampler.folder=…"
             ) from error
 
@@ -129,20 +130,18 @@ class PolicySync:
         if not self.present():
             raise Refused(
                 f"adapter dropped: the server at {self.client.name} took {self.name} and does not"
-                " list it. Does something else unload adapters there? Start it anew with the command"
-                " that accord serve-policy prints."
+                " list it. Does something else unload adapters there? Start it anew: accord"
+                " serve-policy prints the command."
             )
 
     def _why_not(self) -> str:
         return (
-            f"It was to read the adapter from {self._path}. Can the server see this path? On another"
-            " machine: --set rollouts.sampler.folder=… and rollouts.sampler.seen_as=…, the same"
-            " folder as the server sees it. Is its --max-lora-rank large enough? accord"
+            f"It was to read the adapter from {self._path}. Can the server see this path? On"
+            " another machine: --set rollouts.sampler.folder=… and rollouts.sampler.seen_as=…, the"
+            " same folder as the server sees it. Is its --max-lora-rank large enough? accord"
             " serve-policy prints the command."
         )
 
     def _unload(self, name: str) -> None:
-        try:
+        with suppress(NotServed, Refused, UsageError):  # gone already: nothing asks for it
             self.client.unload_adapter(name)
-        except (NotServed, Refused, UsageError):
-            pass  # it is gone already: nothing asks for it any more

@@ -221,24 +221,21 @@ class ServerClient:
         )
 
 
+_DEV_MODE = (
+    "start it with the environment variable VLLM_SERVER_DEV_MODE=1, as accord serve-policy does."
+)
 _MISSING = {
     "/v1/load_lora_adapter": (
         "it takes no adapters. Start it with --enable-lora and the environment variable"
         " VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, as accord serve-policy does."
     ),
-    **dict.fromkeys(
-        (
-            "/collective_rpc",
-            "/pause?mode=wait",
-            "/resume",
-            "/sleep?level=1",
-            "/wake_up",
-            "/weight_info",
-            "/update_weight_version",
-        ),
-        "start it with the environment variable VLLM_SERVER_DEV_MODE=1, as accord serve-policy"
-        " does.",
-    ),
+    "/collective_rpc": _DEV_MODE,
+    "/pause?mode=wait": _DEV_MODE,
+    "/resume": _DEV_MODE,
+    "/sleep?level=1": _DEV_MODE,
+    "/wake_up": _DEV_MODE,
+    "/weight_info": "whole weights need vLLM 0.32 or newer; " + _DEV_MODE,
+    "/update_weight_version": "whole weights need vLLM 0.32 or newer; " + _DEV_MODE,
 }
 
 

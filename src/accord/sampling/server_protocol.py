@@ -135,8 +135,8 @@ def _same_prompt(ids: object, usage: object, sent: Sequence[int]) -> None:
             " the command."
         )
     raise Refused(
-        f"another prompt: the server read {read:,} token ids where {len(sent):,} were sent, and they"
-        " are not the same. It puts a template or special tokens around a prompt, or something"
+        f"another prompt: the server read {read:,} token ids where {len(sent):,} were sent, and"
+        " they are not the same. It puts a template or special tokens around a prompt, or something"
         " between it and accord does.\nAnswers need vLLM's own /v1/completions: accord serve-policy"
         " prints the command."
     )

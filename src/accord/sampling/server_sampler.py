@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accord import compat
 from accord.config.sampler_section import SamplerConfig
 from accord.distributed.world import World
 from accord.forward.choose import Forward
@@ -132,8 +133,8 @@ class ServerSampler:
             if kept:
                 return found
         raise UsageError(
-            f"The server at {self.client.name} loses the policy's weights each time that answers are"
-            " drawn. Does it restart, or does another run use it? Each run needs its own."
+            f"The server at {self.client.name} loses the policy's weights each time that answers"
+            " are drawn. Does it restart, or does another run use it? Each run needs its own."
         )
 
     # ------------------------------------------------------------ before the first update
@@ -163,13 +164,9 @@ class ServerSampler:
         )
 
     def _base_gap(self) -> Verdict:
-        # all adapters at 0 instead of off: the same numbers by any path
-        zero = {
-            name: torch.zeros_like(local(p)) if "lora_B" in name else local(p).detach().clone()
-            for name, p in self.forward.model.trainable().items()
-        }
-        with other_weights(self.forward.model, zero):
-            return self._probe(self.sync.base, None)
+        layers = compat.adapter_layers(self.forward.model.network)
+        with compat.without_adapters(layers):
+            return self._probe(self.sync.base, None, bare=True)
 
     def _prove_arrival(self) -> Finding:
         """Publish a policy that was nudged on purpose, and take it back: the server must compute
@@ -179,7 +176,9 @@ class ServerSampler:
         own = {name: local(p).detach().clone() for name, p in model.trainable().items()}
         with other_weights(model, self._nudged(own)):
             nudged = {n: local(p).detach().float() for n, p in model.trainable().items()}
-            verdict = self._published_and_probed(nudged, own)
+            # fresh adapters are the base: that it is served is "adapter not applied"
+            former = own if self.sync.kind == "weights" else None
+            verdict = self._published_and_probed(nudged, former)
             self._require_fine(verdict)
         self.world.on_first(self.sync.withdraw)
         self._published = ""
@@ -300,7 +299,7 @@ class ServerSampler:
         found = self._draw(name, draws)
         return [Probed(d.prompt, c.tokens, c.logps) for d, c in zip(draws, found, strict=True)]
 
-    def _probe(self, name: str, former: Mapping[str, Tensor] | None) -> Verdict:
+    def _probe(self, name: str, former: Mapping[str, Tensor] | None, bare: bool = False) -> Verdict:
         """Compare the server's log-probs of a few answers with those of the weights as they stand
         here.
         """
@@ -310,6 +309,7 @@ class ServerSampler:
             self.temperature,
             1.0,
             former,
+            bare,
             lambda prompt: self.client.templated(self.sync.base, self._text(prompt)),
         )
         drawn, trained, bound = question.drawn, question.under(), self.settings.max_gap

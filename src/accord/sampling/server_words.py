@@ -11,7 +11,8 @@ SHOWN = 6  # causes that were weighed, in a message
 
 def summarise(verdict: Verdict, what: str) -> str:
     """Say in one line that a probe agreed, and what it could not tell apart."""
-    blind = [w for w in verdict.weighed if not w.told_apart]
+    # an infinite error: both are one policy
+    blind = [w for w in verdict.weighed if not w.told_apart and math.isfinite(w.error)]
     words = " or ".join(f"{w.hypothesis.name!r}" for w in blind)
     more = f"; too near to tell from {words}" if blind else ""
     return f"{what} has the trainer's log-probs there {_gap(verdict.gap, verdict.bound)}{more}"
@@ -24,15 +25,16 @@ def explain(verdict: Verdict, what: str, server: str) -> str:
     if not verdict.causes:
         return (
             f"unexplained gap: {size}. None of the causes that were tried accounts for it:"
-            f" {_weighed(verdict)}.\nAnswers would be learned from as if this policy had drawn them."
-            " Look for what differs between the server and the trainer (kernels, quantisation,"
+            f" {_weighed(verdict)}.\nAnswers would be learned from as if this policy had drawn"
+            " them. Look for what differs between the two (kernels, quantisation,"
             " rotary scaling), or accept it: --set"
             f" rollouts.sampler.max_gap={math.ceil(verdict.gap.mean * 15) / 10:g}"
         )
     names = " or ".join(dict.fromkeys(w.hypothesis.name for w in verdict.causes))
     first = verdict.causes[0]
     causes = ", or of ".join(w.hypothesis.cause for w in verdict.causes)
-    return f"{names}: {size}. They are those of {causes}: {_numbers(first)}.\n{first.hypothesis.remedy}"
+    evidence = f"They are those of {causes}: {_numbers(first)}."
+    return f"{names}: {size}. {evidence}\n{first.hypothesis.remedy}"
 
 
 def other_base(verdict: Verdict, name: str, server: str) -> str:
