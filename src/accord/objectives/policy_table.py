@@ -188,6 +188,7 @@ def _row(
     estimate: str,
     denominator: str,
     token_form: TokenForm,
+    when: str,
     uses_ratios: bool = True,
 ) -> PolicyObjective:
     """Make a row, with the parts that all methods share."""
@@ -200,6 +201,7 @@ def _row(
         convention=_says(says),
         learning_rate=2e-4,
         source=source,
+        when=when,
         denominator=denominator,
         estimate=estimate,
         token_form=token_form,
@@ -216,6 +218,7 @@ _ROWS = (
         estimate="gae",
         denominator="tokens",
         token_form=policy_closed_forms.ppo,
+        when="any reward of sampled answers, with a value head and KL control at each token",
     ),
     _row(
         "grpo",
@@ -226,6 +229,7 @@ _ROWS = (
         estimate="group",
         denominator="rows",
         token_form=policy_closed_forms.grpo,
+        when="rewards that compare several answers of a prompt; no value head",
     ),
     _row(
         "dr_grpo",
@@ -235,6 +239,7 @@ _ROWS = (
         estimate="group_unscaled",
         denominator="rows",
         token_form=policy_closed_forms.dr_grpo,
+        when="as grpo, without its weights by length and by deviation",
     ),
     _row(
         "dapo",
@@ -245,6 +250,7 @@ _ROWS = (
         estimate="group",
         denominator="tokens",
         token_form=policy_closed_forms.dapo,
+        when="as grpo, where answers are long: each token weighs alike",
     ),
     _row(
         "rloo",
@@ -254,6 +260,7 @@ _ROWS = (
         estimate="leave_one_out",
         denominator="rows",
         token_form=policy_closed_forms.reinforce,
+        when="as grpo, unbiased and without ratios: one update a batch",
         uses_ratios=False,
     ),
     _row(
@@ -264,6 +271,7 @@ _ROWS = (
         estimate="baseline",
         denominator="rows",
         token_form=policy_closed_forms.reinforce,
+        when="one answer a prompt: the simplest",
         uses_ratios=False,
     ),
 )

@@ -208,7 +208,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         raise UsageError(f"{problem[0]}: {objective.name} {NAMED}: {problem[1]}. Leave it out.")
     if world.size > 1:
         raise UsageError("Rollouts are drawn in one process. Leave out torchrun.")
-    if objective.needs != "logps" or objective.context is not None:
+    if objective.needs != "logps" or objective.context is not None or objective.margins:
         raise UsageError(f"{objective.name} does not train on rollouts.")
 
 
