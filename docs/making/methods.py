@@ -1,5 +1,5 @@
-"""The objectives: what each needs, what its β means, and what a preference costs in KL where it is
-known exactly.
+"""The objectives: what each needs and is for, what its β means, and what a preference costs in KL
+where it is known exactly.
 """
 
 from __future__ import annotations
@@ -13,18 +13,12 @@ BETAS = (0.01, 0.05, 0.1, 0.5, 1.0)
 
 
 def needs() -> str:
-    """A line an objective: rows, reference, options with their defaults, source."""
+    """A line an objective: what it needs and is for, options with their defaults, source."""
     rows = [
-        (
-            f"**{name}**",
-            each.rows,
-            "yes" if each.reference else "no",
-            _options(each.schema),
-            plain(each.source),
-        )
+        (f"**{name}**", each.group, plain(each.when), _options(each.schema), plain(each.source))
         for name, each in (OBJECTIVES | POLICY_OBJECTIVES).items()
     ]
-    return table(("method", "rows", "reference", "options", "source"), rows)
+    return table(("method", "needs", "for", "options", "source"), rows)
 
 
 def policy_losses() -> str:

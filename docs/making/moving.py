@@ -41,14 +41,27 @@ LOSSES = {
         {"trainer": "dpo", "loss_type": "robust", "label_smoothing": 0.1},
         {"trainer": "dpo", "loss_type": "ipo"},
         {"trainer": "dpo", "loss_type": "hinge"},
+        {"trainer": "dpo", "loss_type": "exo_pair", "label_smoothing": 0.001},
+        {"trainer": "dpo", "loss_type": "nca_pair"},
+        {"trainer": "dpo", "loss_type": "sppo_hard"},
+        {"trainer": "dpo", "loss_type": "apo_zero"},
+        {"trainer": "dpo", "loss_type": "apo_down"},
+        {"trainer": "dpo", "loss_type": "sigmoid_norm", "beta": 5.0},
+        {"trainer": "dpo", "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]},
+        {"trainer": "dpo", "rpo_alpha": 0.5},
+        {"trainer": "dpo", "f_divergence_type": "js_divergence"},
+        {"trainer": "dpo", "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
         {"trainer": "kto"},
         {"trainer": "orpo"},
         {"trainer": "cpo", "loss_type": "sigmoid"},
         {"trainer": "cpo", "loss_type": "simpo"},
+        {"trainer": "cpo", "loss_type": "simpo", "alpha": 0.25},
     ),
     "axolotl": (
         {"rl": "dpo"},
         {"rl": "dpo", "dpo_label_smoothing": 0.1},
+        {"rl": "dpo", "dpo_loss_type": ["sigmoid", "sft"], "dpo_loss_weights": [1.0, 0.5]},
+        {"rl": "dpo", "dpo_loss_type": ["apo_zero"]},
         {"rl": "ipo"},
         {"rl": "kto"},
         {"rl": "orpo"},
@@ -59,6 +72,7 @@ LOSSES = {
         {"stage": "dpo", "pref_loss": "sigmoid", "dpo_label_smoothing": 0.1},
         {"stage": "dpo", "pref_loss": "ipo"},
         {"stage": "dpo", "pref_loss": "hinge"},
+        {"stage": "dpo", "pref_loss": "sigmoid", "pref_ftx": 0.5},
         {"stage": "kto"},
         {"stage": "dpo", "pref_loss": "orpo"},
         {"stage": "dpo", "pref_loss": "simpo"},
@@ -88,6 +102,10 @@ def _loss(tool: str, settings: dict) -> tuple[str, str, str]:
     notes += [note for note in [said.partition("; ")[2]] if note]
     return (
         ", ".join(literal(f"{key}: {value}") for key, value in settings.items()),
-        f"**{name}**: " + ", ".join(literal(f"{k}={v:g}") for k, v in options.items()),
+        f"**{name}**: " + ", ".join(literal(f"{k}={_number(v)}") for k, v in options.items()),
         " · ".join(map(plain, notes)) or "–",
     )
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -338,6 +338,8 @@ class PairLogps:
 
     chosen: Logps  # [B]
     rejected: Logps  # [B]
+    # [B] by how much the chosen answer is better, 0 if unknown; None where nobody asked the data
+    margin: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)

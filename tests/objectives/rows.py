@@ -41,7 +41,7 @@ def build(kind, sums, counts, desirable, margin=0.0):
     if kind == "scores":
         return PairScores(first, second, margin * torch.ones_like(second.sum))
     if kind == "pairs":
-        return PairLogps(first, second)
+        return PairLogps(first, second, margin * torch.ones_like(second.sum))
     return LabelledLogps(first, desirable) if kind == "labelled" else DemonstrationLogps(first)
 
 

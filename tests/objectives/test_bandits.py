@@ -10,7 +10,7 @@ import pytest
 import torch
 from objectives.rows import pairs
 
-from accord.objectives import dpo, ipo
+from accord.objectives import chipo, dpo, f_dpo, ipo
 
 
 def compare(policy, reference, comparisons):
@@ -55,14 +55,16 @@ FRONTIER = {
 }
 
 
-def dpo_on_exact_preferences(beta):
-    """DPO's optimum when each pair of arms is labelled by Bradley-Terry with the true rewards, in
+def on_exact_preferences(objective, **options):
+    """The optimum when each pair of arms is labelled by Bradley-Terry with the true rewards, in
     exact shares.
     """
     comparisons = [(i, j) for i in range(5) for j in range(5) if i != j]
     shares = torch.stack([torch.sigmoid(REWARD[i] - REWARD[j]) for i, j in comparisons])
     return settle(
-        lambda logp: (shares * dpo(*compare(logp, UNIFORM, comparisons), beta=beta).losses).sum(),
+        lambda logp: (
+            shares * objective(*compare(logp, UNIFORM, comparisons), **options).losses
+        ).sum(),
         torch.zeros(5, dtype=torch.float64),
     )
 
@@ -70,11 +72,29 @@ def dpo_on_exact_preferences(beta):
 @pytest.mark.parametrize("beta", FRONTIER)
 def test_dpo_lands_on_the_optimum_of_reward_under_kl(beta):
     """DPO never sees a reward, and ends where RLHF with KL weight β would: at ref · exp(r/β)."""
-    policy = dpo_on_exact_preferences(beta)
+    policy = on_exact_preferences(dpo, beta=beta)
     reward = (policy * REWARD).sum().item()
     kl = (policy * (policy.log() - UNIFORM)).sum().item()
     assert (reward, kl) == pytest.approx(FRONTIER[beta], abs=6e-5)
     torch.testing.assert_close(policy, torch.softmax(REWARD / beta, 0), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "slope"),
+    [
+        (f_dpo, {"divergence": "forward_kl"}, lambda u: -1 / u),
+        (f_dpo, {"divergence": "js"}, lambda u: (2 * u / (1 + u)).log()),
+        (f_dpo, {"divergence": "alpha", "alpha": 0.5}, lambda u: (1 - u**-0.5) / 0.5),
+        (chipo, {"limit": 50.0}, lambda u: u + u.log()),
+    ],
+)
+def test_another_divergence_lands_on_its_own_optimum(objective, options, slope):
+    """Where E[r] - β D_f(π‖ref) is largest the reward is β f'(π / ref) and a constant: f-DPO, which
+    never sees a reward, has the same differences there.
+    """
+    policy = on_exact_preferences(objective, beta=0.5, **options)
+    implicit = 0.5 * slope(policy / UNIFORM.exp())
+    torch.testing.assert_close(implicit - implicit[0], REWARD, rtol=0, atol=1e-5)
 
 
 # ---------------------------------------------------------------- three arms: the IPO paper, §5.4

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def each(rows, change):
     if isinstance(rows, PairScores):
         return PairScores(change(rows.chosen), change(rows.rejected), rows.margin)
     if isinstance(rows, PairLogps):
-        return PairLogps(change(rows.chosen), change(rows.rejected))
+        return replace(rows, chosen=change(rows.chosen), rejected=change(rows.rejected))
     if isinstance(rows, LabelledLogps):
         return LabelledLogps(change(rows.completion), rows.desirable)
     return type(rows)(change(rows.completion))
@@ -143,9 +144,7 @@ def value_right_gradient_wrong(bound):
 
 def margins_ignored(bound):
     """Rows come with margins, and none arrives."""
-    return lambda p, r, c: (
-        bound.losses(PairScores(p.chosen, p.rejected, p.margin * 0), r, **c).losses
-    )
+    return lambda p, r, c: bound.losses(replace(p, margin=p.margin * 0), r, **c).losses
 
 
 def beta_ignored(bound):
@@ -159,7 +158,7 @@ def labels_swapped(bound):
         if bound.needs == "scores":
             p = PairScores(p.rejected, p.chosen, p.margin)
         elif bound.rows == "pairs":
-            p, r = PairLogps(p.rejected, p.chosen), r and PairLogps(r.rejected, r.chosen)
+            p, r = (s and replace(s, chosen=s.rejected, rejected=s.chosen) for s in (p, r))
         else:
             p = LabelledLogps(p.completion, ~p.desirable)
         return bound.losses(p, r, **c).losses
@@ -202,7 +201,7 @@ MUTATIONS = (
         for mutate in (micro_batch_mean, not_a_number, detached, half_precision)
         for name in ALL
     ]
-    + [(margins_ignored, "bradley_terry")]
+    + [(margins_ignored, name) for name in ALL if OBJECTIVES[name].margins]
     + [
         (mutate, name)
         for mutate in (reference_ignored, reference_is_the_policy)

@@ -1,6 +1,9 @@
 """Numbers that a person can check on paper."""
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,18 +11,29 @@ from objectives.rows import Case, baseline, labelled, logps, pairs
 from torch.testing import assert_close
 
 from accord.objectives import (
+    alphapo,
+    apo_zero,
     cdpo,
+    chipo,
     cpo,
     dpo,
+    dpop,
+    exo,
+    f_dpo,
     hinge,
     ipo,
     kto,
     kto_baseline,
+    nca,
+    odpo,
     orpo,
+    r_dpo,
     resolve,
     robust,
     sft,
+    simper,
     simpo,
+    sppo_hard,
 )
 from accord.types import DemonstrationLogps, UsageError
 
@@ -37,6 +51,23 @@ AT_REFERENCE = [
     ("orpo", {}, None),
     ("cpo", {}, None),
     ("sft", {}, None),
+    ("rpo", {}, None),
+    ("dpop", {"penalty": 5}, math.log(2)),
+    ("apo_zero", {}, 1.0),
+    ("apo_down", {}, 1.0),
+    ("nca", {}, 2 * math.log(2)),
+    ("sppo_hard", {"beta": 0.1}, 50.0),
+    ("cal_dpo", {"beta": 0.1}, 50 + math.log(2)),
+    ("exo", {"label_smoothing": 1e-3}, 2.761230709097915),
+    ("dpo_norm", {}, math.log(2)),
+    ("r_dpo", {}, None),
+    ("r_dpo", {"alpha": 0}, math.log(2)),
+    ("f_dpo", {"divergence": "forward_kl"}, math.log(2)),
+    ("chipo", {}, math.log(2)),
+    ("dpo_shift", {}, math.log(2)),
+    ("odpo", {}, None),
+    ("alphapo", {}, None),
+    ("simper", {}, None),
 ]
 
 
@@ -241,6 +272,9 @@ RESTS = [
     # Labels of a true preference .8, flipped at rate .1, are seen as .8·.9 + .2·.1 = .74; robust
     # recovers the .8.
     (robust, {"beta": 0.5, "label_smoothing": 0.1}, 0.74, logit(0.8) / 0.5),
+    # with one token each, length and its price do not count
+    (r_dpo, {"beta": 0.5, "alpha": 0.1}, 0.75, 2.197),
+    (exo, {"beta": 0.5, "label_smoothing": 0.1}, 1.0, logit(0.9) / 0.5),
 ]
 
 
@@ -296,3 +330,140 @@ def test_kto_flips_where_the_weighted_labels_balance(ratio):
 
     assert slope(0.75) == pytest.approx(0, abs=1e-15)
     assert slope(0.7) > 0 > slope(0.8)  # descent lowers it under the balance and raises it above
+
+
+# ------------------------------------------------------------------ values computed elsewhere
+
+# [loss, d L / d S_w, d L / d S_l] at three points, to 12 digits, computed with 40: the project's
+# shared/losses/vectors.json
+VECTORS = json.loads((Path(__file__).parents[1] / "oracles/loss_vectors.json").read_text())
+OURS = {
+    "fdpo_forward": ("f_dpo", {"divergence": "forward_kl"}),
+    "fdpo_js": ("f_dpo", {"divergence": "js"}),
+    "exo_pair": ("exo", {}),
+    "nca_pair": ("nca", {}),
+    "rdpo": ("r_dpo", {}),
+}
+POINTS = (
+    ((-12.0, -7.5, -20.0), (-11.0, -9.0, -26.0), (4, 2, 7), (5, 3, 6)),
+    ((-12.5, -7.0, -22.0), (-10.0, -9.5, -25.0), (4, 2, 7), (5, 3, 6)),
+)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_values_computed_elsewhere(vector):
+    known = VECTORS[vector]
+    name, more = OURS.get(vector, (vector, {}))
+    bound = resolve(name, known["options"] | more)
+    assert bound.reference == known["reference"]
+    sums = [torch.tensor(one, dtype=torch.float64, requires_grad=True) for one in POINTS[0][:2]]
+    policy = pairs(*sums, *POINTS[0][2:])
+    against = pairs(*POINTS[1]) if bound.reference else None
+    losses = bound.losses(policy, against).losses
+    slopes = torch.autograd.grad(losses.sum(), sums)
+    found = torch.stack([losses.detach(), *slopes], 1)
+    expected = torch.tensor(known["loss,dLdSw,dLdSl"], dtype=torch.float64)
+    assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    if bound.reference:
+        start = pairs([-9.0], [-7.0], [4], [5])
+        at_reference = bound.losses(start, start).losses.item()
+        assert at_reference == pytest.approx(known["at_reference(S_w=-9/4,S_l=-7/5)"], rel=1e-12)
+
+
+# ---------------------------------------------------------- where a gradient changes, or vanishes
+
+
+def slopes_of(function, ratios, counts=(1, 1), **options):
+    """d L / d S_w and d L / d S_l where the log-ratios (or sums, without a reference) are these."""
+    at = [torch.tensor([one], dtype=torch.float64, requires_grad=True) for one in ratios]
+    zero = pairs([0.0], [0.0], *([n] for n in counts))
+    rows = (pairs(*at, *([n] for n in counts)),)
+    if resolve(function.__name__).reference:
+        rows += (zero,)
+    found = torch.autograd.grad(function(*rows, **options).losses.sum(), at)
+    return tuple(one.item() for one in found)
+
+
+def test_the_kink_of_dpop():
+    """A hair above the reference the chosen answer is pulled with β/2, a hair below 51 times."""
+    above, below = (slopes_of(dpop, (x, 0.0), beta=0.3)[0] for x in (1e-9, -1e-9))
+    assert above == pytest.approx(-0.15) and below == pytest.approx(-0.15 * 51, rel=1e-6)
+    assert slopes_of(dpop, (0.0, 0.0), beta=0.3)[0] == pytest.approx(-0.15)
+    assert slopes_of(dpop, (-1e-9, 0.0), beta=0.3, penalty=0.0)[0] == pytest.approx(-0.15)
+
+
+def test_the_clip_of_chipo():
+    """At R = 1 the pull stops past a margin of 2, on either side: β (e + 1 + 1 - 1) is under it at
+    β = .5, and 3 times that is over it.
+    """
+    inside = slopes_of(chipo, (1.0, 0.0), beta=0.5)
+    assert inside[0] == pytest.approx(-0.5 * (1 + math.e) / (1 + math.exp(0.5 * math.e)))
+    for ratios in ((2.0, 0.0), (0.0, 2.0)):
+        assert slopes_of(chipo, ratios, beta=0.5) == (0.0, 0.0)
+        assert slopes_of(chipo, ratios, beta=0.5, limit=3.0)[0] < 0
+
+
+@pytest.mark.parametrize(
+    ("options", "steepest"),
+    [({"divergence": "forward_kl"}, -40.0), ({"divergence": "alpha", "alpha": 0.5}, -80.0)],
+)
+def test_an_answer_that_fell_far_is_still_pulled(options, steepest):
+    """Past 30 nats the exponential goes on by its tangent: its slope stays at e^30, in float32 as
+    well. A cut exponent has none, and neither loss nor gradient would say so.
+    """
+    there, further = (slopes_of(f_dpo, (x, 0.0), beta=0.1, **options)[0] for x in (steepest, -1e4))
+    assert there == further == pytest.approx(-0.1 * math.exp(30))
+
+
+def test_an_anchored_answer_is_given_up_or_held():
+    """At 1,000 nats under the reference: apo_zero lets the chosen answer go, nca and sppo_hard pull
+    it with all they have.
+    """
+    assert slopes_of(apo_zero, (-1000.0, 0.0))[0] == pytest.approx(0, abs=1e-40)
+    assert slopes_of(nca, (-1000.0, 0.0))[0] == pytest.approx(-0.1)
+    assert slopes_of(nca, (math.log(2) / 0.1, 0.0))[0] == pytest.approx(0, abs=1e-15)
+    assert slopes_of(sppo_hard, (-1000.0, 0.0))[0] == -2010.0
+    assert slopes_of(sppo_hard, (5.0, -5.0)) == (0.0, 0.0)
+
+
+def test_simper_hardly_pulls_improbable_answers():
+    """Means of -1 and -10 nats over 4 tokens."""
+    near, far = slopes_of(simper, (-4.0, -40.0), (4, 4))
+    assert near == pytest.approx(-math.exp(-1) / 4) and far == pytest.approx(math.exp(-10) / 4)
+
+
+def test_alphapo_becomes_simpo():
+    rows = pairs([-4.0], [-6.0], [4], [3])
+    expected = simpo(rows, beta=2.0, gamma=0.5).losses
+    for alpha, rtol in ((0.0, 0), (1e-9, 1e-8), (-1e-9, 1e-8)):
+        assert_close(
+            alphapo(rows, beta=2.0, gamma=0.5, alpha=alpha).losses, expected, rtol=rtol, atol=0
+        )
+
+
+def test_f_dpo_lies_between_dpo_and_forward_kl():
+    rows = pairs([-4.0], [-6.0]), pairs([-4.5], [-5.0])
+    forward = f_dpo(*rows, divergence="forward_kl").losses
+    ends = [f_dpo(*rows, divergence="alpha", alpha=one).losses for one in (1e-9, 1 - 1e-9)]
+    assert_close(ends[0], dpo(*rows).losses, rtol=1e-8, atol=0)
+    assert_close(ends[1], forward, rtol=1e-8, atol=0)
+    with pytest.raises(UsageError, match="order of the α-divergence"):
+        resolve("f_dpo", {"divergence": "js", "alpha": 0.5})
+
+
+def test_the_sign_of_r_dpo():
+    """Of two pairs with equal log-ratios the one with the longer chosen answer is pulled less."""
+    rows = {n: pairs([-4.0], [-6.0], [n], [5]) for n in (2, 9)}
+    losses = {n: r_dpo(one, one, beta=0.1, alpha=0.05).losses.item() for n, one in rows.items()}
+    assert losses[9] == pytest.approx(math.log1p(math.exp(-0.2))) and losses[9] < losses[2]
+
+
+def test_odpo_by_hand():
+    """Margins of 0, 1 and e, α = 2: offsets of 0, 0 and 2, or of 0, 2 and 2e."""
+    zero = pairs([0.0] * 3, [0.0] * 3)
+    rows = replace(zero, margin=torch.tensor([0.0, 1.0, math.e], dtype=torch.float64))
+    for margin, offsets in (("log", (0, 0, 2)), ("column", (0, 2, 2 * math.e))):
+        expected = [math.log1p(math.exp(one)) for one in offsets]
+        assert odpo(rows, zero, alpha=2.0, margin=margin).losses.tolist() == pytest.approx(expected)
+    with pytest.raises(UsageError, match="the rows have none"):
+        odpo(zero, zero)

@@ -1,5 +1,6 @@
 """Names and keywords: a wrong one is an error in words, before anything is trained."""
 
+import itertools
 import json
 import math
 
@@ -9,7 +10,7 @@ from conftest import assert_no_faults
 from objectives.rows import VARIANTS, Case, label, pairs
 from oracles.objectives import EXPECTED
 
-from accord.objectives import OBJECTIVES, PERMISSIONS, dpo, resolve, simpo
+from accord.objectives import OBJECTIVES, PERMISSIONS, POLICY_OBJECTIVES, dpo, resolve, simpo
 from accord.types import UsageError
 
 
@@ -76,7 +77,7 @@ def test_a_keyword_that_would_do_nothing_is_refused(name, inert):
     assert "does not know" in refusal(name, {inert: 0.1})
 
 
-BETA = ["dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "cpo", "kto"]
+BETA = [name for name, row in OBJECTIVES.items() if "beta" in row.kinds]
 WRONG = (
     [
         (name, "beta", value)
@@ -98,6 +99,13 @@ WRONG = (
     + [("kto", keyword, 0) for keyword in ("desirable_weight", "undesirable_weight")]
     + [("ipo", "normalize", value) for value in ("mean", 1, True, None)]
     + [("cpo", "nll_normalize", "sum")]
+    + [("exo", "label_smoothing", value) for value in (0, 0.5)]
+    + [("f_dpo", "alpha", value) for value in (0, 1, math.nan)]
+    + [("dpo_shift", "shift", value) for value in (0, 1.01)]
+    + [(name, "alpha", value) for name in ("rpo", "r_dpo") for value in (-0.1, "1")]
+    + [("dpop", "penalty", -1), ("chipo", "limit", 0), ("odpo", "margin", "none")]
+    + [("alphapo", "alpha", math.inf), ("alphapo", "gamma", -1), ("odpo", "alpha", 0)]
+    + [("f_dpo", "divergence", "reverse_kl")]
 )
 
 
@@ -305,6 +313,35 @@ def test_rewards_of_objectives_that_see_one_answer():
 def test_a_reward_against_a_reference_needs_one(name):
     with pytest.raises(UsageError, match="reference"):
         resolve(name).reward(pairs([-1.0], [-2.0]).chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "of_ratio"),
+    [
+        ("dpo_norm", {}, None),
+        ("f_dpo", {"divergence": "forward_kl"}, lambda r: 1 - torch.exp(-r)),
+        ("f_dpo", {}, lambda r: (2 / (1 + torch.exp(-r))).log()),
+        ("f_dpo", {"divergence": "alpha"}, lambda r: (1 - torch.exp(-r / 2)) * 2),
+        ("chipo", {}, lambda r: r.exp() - 1 + r),
+    ],
+)
+def test_rewards_are_on_the_scale_of_the_objective(name, options, of_ratio):
+    """They are 0 at the reference, and their difference is what the loss compares."""
+    case = Case(name, options)
+    (chosen, reference), _ = sides(case)
+    ratio = chosen.sum - reference.sum
+    expected = ratio / chosen.count if of_ratio is None else of_ratio(ratio)
+    found = case.bound.reward(chosen, reference)
+    torch.testing.assert_close(found, case.bound.options["beta"] * expected)
+    assert not case.bound.reward(reference, reference).any()
+
+
+def test_every_objective_says_when():
+    """One line each, and a group that is not split by another: `accord methods` prints both."""
+    methods = (OBJECTIVES | POLICY_OBJECTIVES).values()
+    assert all(0 < len(row.when) < 80 and "\n" not in row.when for row in methods)
+    groups = [row.group for row in methods]
+    assert len(list(itertools.groupby(groups))) == len(set(groups))
 
 
 def test_a_bound_objective_answers_for_its_row_of_the_table():

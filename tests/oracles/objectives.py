@@ -2,7 +2,7 @@
 
 Nothing here is numerically careful and nothing is shared with accord: σ(x) is 1 / (1 + exp(-x)),
 and an answer is the list of its tokens' log-probs. Run with `numpy` on ordinary numbers, and with
-mpmath at 60 digits (whose exponents have no bounds) on any: the caller passes the module, for its
+mpmath at 240 digits (whose exponents have no bounds) on any: the caller passes the module, for its
 exp and log.
 
 An answer is a pair of lists: (log-probs under the policy, log-probs under the reference), one
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import mpmath
 
-DIGITS = 60
+DIGITS = 240  # log(1 + e^-460), the smallest that is compared, is 1e-200
 
 
 def sigma(xp, x):
@@ -64,6 +64,118 @@ def ipo(xp, chosen, rejected, beta, normalize):
 def hinge(xp, chosen, rejected, beta):
     """Zhao et al. 2023, with log-ratios for log-probs."""
     return max(1 - beta * h(chosen, rejected), 0)
+
+
+def logistic(xp, x):
+    """-log σ(x)."""
+    return -xp.log(sigma(xp, x))
+
+
+def rpo(xp, chosen, rejected, beta, alpha):
+    """Pang et al. 2024, Eq. 1, with the weight on the NLL term."""
+    return logistic(xp, beta * h(chosen, rejected)) - alpha * mean(chosen[0])
+
+
+def dpo_norm(xp, chosen, rejected, beta):
+    """Lambert et al. 2024, §5: DPO of mean log-ratios."""
+    won, lost = (log_ratio(one) / len(one[0]) for one in (chosen, rejected))
+    return logistic(xp, beta * (won - lost))
+
+
+def dpop(xp, chosen, rejected, beta, penalty):
+    """Pal et al. 2024, Eq. 3."""
+    fall = max(0, -log_ratio(chosen))
+    return logistic(xp, beta * (h(chosen, rejected) - penalty * fall))
+
+
+def apo_zero(xp, chosen, rejected, beta):
+    """D'Oosterlinck et al. 2024, Eq. 7."""
+    won, lost = (sigma(xp, beta * log_ratio(one)) for one in (chosen, rejected))
+    return (1 - won) + lost
+
+
+def apo_down(xp, chosen, rejected, beta):
+    """D'Oosterlinck et al. 2024, Eq. 8."""
+    return sigma(xp, beta * log_ratio(chosen)) + 1 - sigma(xp, beta * h(chosen, rejected))
+
+
+def nca(xp, chosen, rejected, beta):
+    """Chen et al. 2024, of two answers with the rewards 1 and 0."""
+    won, lost = (beta * log_ratio(one) for one in (chosen, rejected))
+    return logistic(xp, won) + (logistic(xp, -won) + logistic(xp, -lost)) / 2
+
+
+def sppo_hard(xp, chosen, rejected, beta):
+    """Wu et al. 2024, Eq. 4.7, at probabilities of 1 and 0."""
+    return (log_ratio(chosen) - 1 / (2 * beta)) ** 2 + (log_ratio(rejected) + 1 / (2 * beta)) ** 2
+
+
+def cal_dpo(xp, chosen, rejected, beta):
+    """Xiao et al. 2024."""
+    return logistic(xp, h(chosen, rejected)) + sppo_hard(xp, chosen, rejected, beta)
+
+
+def exo(xp, chosen, rejected, beta, label_smoothing):
+    """Ji et al. 2024, Eq. 16: KL of (σ(z), σ(-z)) from (1-ε, ε)."""
+    wins = sigma(xp, beta * h(chosen, rejected))
+    loses = sigma(xp, beta * h(rejected, chosen))
+    return wins * xp.log(wins / (1 - label_smoothing)) + loses * xp.log(loses / label_smoothing)
+
+
+def r_dpo(xp, chosen, rejected, beta, alpha):
+    """Park et al. 2024: the reward behind a label is the implicit one plus α for each token."""
+    won, lost = (beta * log_ratio(one) + alpha * len(one[0]) for one in (chosen, rejected))
+    return logistic(xp, won - lost)
+
+
+def exp_by_tangent(xp, x):
+    """e^x up to 30, from there on its tangent."""
+    return xp.exp(x) if x <= 30 else xp.exp(30) * (1 + x - 30)
+
+
+def f_dpo(xp, chosen, rejected, beta, divergence, alpha):
+    """Wang et al. 2023: f' of each divergence at u = e^r."""
+
+    def slope(ratio):
+        if divergence == "js":
+            return xp.log(2 * sigma(xp, ratio))
+        order = 1 if divergence == "forward_kl" else alpha
+        return (1 - exp_by_tangent(xp, -order * ratio)) / order
+
+    return logistic(xp, beta * (slope(log_ratio(chosen)) - slope(log_ratio(rejected))))
+
+
+def chipo(xp, chosen, rejected, beta, limit):
+    """Huang et al. 2024, Algorithm 1."""
+    won, lost = (exp_by_tangent(xp, log_ratio(one)) + log_ratio(one) for one in (chosen, rejected))
+    return logistic(xp, max(-2 * limit, min(2 * limit, beta * (won - lost))))
+
+
+def dpo_shift(xp, chosen, rejected, beta, shift):
+    """Yang et al. 2025, with a fixed λ."""
+    return logistic(xp, beta * (log_ratio(chosen) - shift * log_ratio(rejected)))
+
+
+def odpo(xp, chosen, rejected, row_margin, beta, alpha, margin):
+    """Amini et al. 2024; 0 where a row has no margin."""
+    offset = row_margin
+    if margin == "log":
+        offset = xp.log(row_margin) if row_margin > 0 else 0
+    return logistic(xp, beta * h(chosen, rejected) - alpha * offset)
+
+
+def alphapo(xp, chosen, rejected, beta, alpha, gamma):
+    """Gupta et al. 2025; α = 0 is SimPO."""
+
+    def bent(values):
+        return (1 - exp_by_tangent(xp, -alpha * mean(values))) / alpha if alpha else mean(values)
+
+    return logistic(xp, beta * (bent(chosen[0]) - bent(rejected[0])) - gamma)
+
+
+def simper(xp, chosen, rejected):
+    """Xiao et al. 2025, plus 1."""
+    return 1 - xp.exp(mean(chosen[0])) + xp.exp(mean(rejected[0]))
 
 
 def simpo(xp, chosen, rejected, beta, gamma, gamma_beta_ratio):
@@ -133,6 +245,38 @@ EXPECTED = {
         ipo, {"beta": 0.1, "normalize": "token_mean"}, ({"beta": 0.4, "normalize": "sequence_sum"},)
     ),
     "hinge": Expected(hinge, {"beta": 0.1}, ({"beta": 0.03},)),
+    "rpo": Expected(rpo, {"beta": 0.1, "alpha": 1.0}, ({"beta": 0.3, "alpha": 0.25},)),
+    "dpop": Expected(dpop, {"beta": 0.3, "penalty": 50.0}, ({"beta": 0.1, "penalty": 5.0},)),
+    "apo_zero": Expected(apo_zero, {"beta": 0.1}, ({"beta": 0.4},)),
+    "apo_down": Expected(apo_down, {"beta": 0.1}, ({"beta": 0.4},)),
+    "nca": Expected(nca, {"beta": 0.1}, ({"beta": 0.4},)),
+    "sppo_hard": Expected(sppo_hard, {"beta": 0.1}, ({"beta": 0.4},)),
+    "cal_dpo": Expected(cal_dpo, {"beta": 0.1}, ({"beta": 0.4},)),
+    "exo": Expected(
+        exo, {"beta": 0.1, "label_smoothing": 1e-3}, ({"beta": 0.4, "label_smoothing": 0.2},)
+    ),
+    "dpo_norm": Expected(dpo_norm, {"beta": 5.0}, ({"beta": 2.0},)),
+    "r_dpo": Expected(
+        r_dpo, {"beta": 0.1, "alpha": 0.01}, ({"beta": 0.4, "alpha": 0.1}, {"alpha": 0.0})
+    ),
+    "f_dpo": Expected(
+        f_dpo,
+        {"beta": 0.1, "divergence": "js", "alpha": None},
+        ({"beta": 0.4, "divergence": "forward_kl"}, {"divergence": "alpha", "alpha": 0.3}),
+    ),
+    "chipo": Expected(chipo, {"beta": 0.1, "limit": 1.0}, ({"beta": 0.4, "limit": 0.75},)),
+    "dpo_shift": Expected(dpo_shift, {"beta": 0.1, "shift": 0.75}, ({"beta": 0.4, "shift": 0.5},)),
+    "odpo": Expected(
+        odpo,
+        {"beta": 0.1, "alpha": 1.0, "margin": "log"},
+        ({"beta": 0.4, "alpha": 0.5, "margin": "column"},),
+    ),
+    "alphapo": Expected(
+        alphapo,
+        {"beta": 2.5, "alpha": 0.25, "gamma": 0.25},
+        ({"beta": 2.0, "alpha": -0.5, "gamma": 1.0}, {"alpha": 0.0}),
+    ),
+    "simper": Expected(simper, {}),
     "simpo": Expected(
         simpo,
         {"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5},
@@ -162,7 +306,7 @@ EXPECTED = {
 
 
 def exact(name, *answers, **options):
-    """The loss to 60 digits, as an mpmath number. Floats count as the exact binary numbers that
+    """The loss to 240 digits, as an mpmath number. Floats count as the exact binary numbers that
     they are.
     """
     with mpmath.workdps(DIGITS):
@@ -173,7 +317,7 @@ def exact(name, *answers, **options):
 
 
 def exact_slopes(name, *answers, **options):
-    """d loss / d log-prob of the first policy token of each answer, by central differences at 60
+    """d loss / d log-prob of the first policy token of each answer, by central differences at 240
     digits.
     """
     slopes = []

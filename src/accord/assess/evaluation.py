@@ -39,6 +39,7 @@ from accord.runs.lineage import held_out_file, held_out_tokens
 from accord.sampling.sampler import Sample
 from accord.training.setup.rows import held_out_of, load_evaluated, load_rows
 from accord.types import DataError, UsageError
+from accord.verify.reward_rows import take_margins
 
 NAME = "evaluation.json"
 Say = Callable[[str], None]
@@ -117,6 +118,9 @@ def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
         say(line)
     for reason, count in rows.encoding.reasons.items():
         say(f"  {count:>7,}  not encoded: {reason}")
+    if objective is not None:
+        found = take_margins(rows, objective, "rows")
+        opened.warnings += tuple(each.says for each in found if each.refused)
     opened.learn(language(opened.model, rows.trees))
     opened.warnings += lengths(opened.model, rows.trees)
     if request.drawing.prompts:

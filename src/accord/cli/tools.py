@@ -96,26 +96,36 @@ def _doctor(run: Callable, say: Callable, command: Callable) -> Callable:
 
 def _methods(run: Callable, say: Callable, command: Callable) -> Callable:
     def methods(as_json: Json = False) -> None:
-        """List the objectives, what each one needs, and its options."""
+        """List the objectives by what they need, with when each is for, and its options."""
 
         def work():
             from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
 
             table: dict[str, dict[str, Any]] = {
                 name: {
+                    "group": o.group,
                     "rows": o.rows,
                     "reference": o.reference,
+                    "when": o.when,
                     "options": o.schema,
                     "source": o.source,
                 }
                 for name, o in (OBJECTIVES | POLICY_OBJECTIVES).items()
             }
+            group = ""
             for name, entry in table.items():
+                if entry["group"] != group:
+                    group = entry["group"]
+                    say(as_json, f"needs {group}")
                 options = ", ".join(
                     f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items()
                 )
-                reference = "reference" if entry["reference"] else "-"
-                say(as_json, f"{name:<13} {entry['rows']:<15} {reference:<10} {options}")
+                say(as_json, f"  {name:<14} {entry['when']}")
+                say(as_json, f"{'':<16} {options or '(no option)'}")
+            say(
+                as_json,
+                "When each is for is its paper's claim; docs/methods.md has what we measured.",
+            )
             return table
 
         run(work, as_json)

@@ -31,12 +31,10 @@ def as_rows(kind: str, trees: Sequence[Tree], logps: Logps | Scores) -> RowLogps
         first = sent(
             torch.tensor([0, *(len(tree.completions) for tree in trees)][:-1]).cumsum(0), device
         )
+        margin = sent(torch.tensor([tree.margin for tree in trees], dtype=logps.sum.dtype), device)
         if isinstance(logps, Scores):
-            margin = sent(
-                torch.tensor([tree.margin for tree in trees], dtype=logps.sum.dtype), device
-            )
             return PairScores(logps[first], logps[first + 1], margin)
-        return PairLogps(logps[first], logps[first + 1])
+        return PairLogps(logps[first], logps[first + 1], margin)
     assert isinstance(logps, Logps), f"{kind} are never scored"
     assert all(len(tree.completions) == 1 for tree in trees), f"{kind} have one completion each"
     if kind == "labelled":

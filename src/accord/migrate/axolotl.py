@@ -22,6 +22,7 @@ from accord.migrate.reading import (
     warmup,
     whole,
 )
+from accord.migrate.trl_losses import of_dpo_trainer, smoothing_options
 
 ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "peft_use_dora")
 METHODS = ("dpo", "ipo", "kto", "orpo", "simpo")
@@ -72,7 +73,10 @@ RULES = {
     "rl_adapter_ref_model": NotNeeded("reference: auto"),
     "is_llama_derived_model": common.MACHINE,
     "save_safetensors": common.MACHINE,
-    "rpo_alpha": Without("an NLL term on top of DPO; cpo has one, without a reference"),
+    "rpo_alpha": Without("Axolotl 0.19 refuses it; dpo_loss_type: [sigmoid, sft] is rpo"),
+    "dpo_norm_loss": Without("Axolotl 0.19 refuses it; dpo_loss_type: [sigmoid_norm] is dpo_norm"),
+    "dpo_loss_type": Without("of rl: dpo alone"),
+    "dpo_loss_weights": Without("of rl: dpo alone"),
     "dpo_use_weighting": Without("WPO's weights"),
     "dpo_padding_free": NotNeeded("nothing is padded"),
     "plugins": Without("plugins are not read"),
@@ -137,10 +141,13 @@ def _objective(reading: Reading, method: str) -> None:
             options[option] = (f"kto_{option}", reading.take(f"kto_{option}", 1.0) or 1.0)
     smoothing = number(reading.take("dpo_label_smoothing", 0.0))
     if method == "dpo":
-        smoothing = common.ignored_smoothing(
-            reading, "dpo_label_smoothing", smoothing, "rl: dpo", method
-        )
-    if smoothing:
+        losses, weights = reading.take("dpo_loss_type"), reading.take("dpo_loss_weights")
+        loss, found = of_dpo_trainer("Axolotl", losses or ["sigmoid"], weights)
+        where = f"dpo_loss_type: {loss}" if losses else "rl: dpo"
+        options |= smoothing_options(reading, "dpo_label_smoothing", smoothing, loss, where)
+        options |= {option: ("dpo_loss_type", value) for option, value in found.options.items()}
+        method, note = found.name, found.note
+    elif smoothing:
         raise no_such_loss("Axolotl", f"rl: {method} with dpo_label_smoothing")
     if method == "simpo":
         options["gamma"] = ("simpo_gamma", reading.take("simpo_gamma", 0.5))

@@ -206,7 +206,8 @@ def objective(
     """Map the loss and its options: name of the option → (key that it came from, value)."""
     reading.put("objective.name", name, key, note)
     for option, (source, value) in options.items():
-        reading.put(f"objective.{option}", number(value), source)
+        chosen = option == "divergence"  # the one option in words; YAML reads 5e-6 as text
+        reading.put(f"objective.{option}", value if chosen else number(value), source)
 
 
 def ignored_smoothing(reading: Reading, key: str, smoothing: float, where: str, name: str) -> float:

@@ -58,9 +58,9 @@ RULES = {
     "use_apollo": Without(memory_keys.NO_OPTIMIZER),
     "shift_attn": Without("attention as the model has it"),
     "rope_scaling": Without("positions as the model has them"),
-    "pref_ftx": Without("an NLL term on top of the loss; cpo and orpo have one"),
+    "pref_ftx": Without("an NLL term on top of this loss; rpo is dpo with one"),
     "pref_bco_weight": Without("BCO's term"),
-    "ld_alpha": Without("LD-DPO's weights"),
+    "ld_alpha": Without("LD-DPO's weights, there in the policy's log-probs alone"),
     "ref_model": Without("the reference is the model that training starts from"),
     "ref_model_adapters": Without("the reference is the model that training starts from"),
     "simpo_gamma": NotNeeded("of a loss that is not chosen"),
@@ -123,6 +123,10 @@ def _objective(reading: Reading, stage: str) -> None:
         )
     options = {"weight" if name == "orpo" else "beta": ("pref_beta", beta)}
     note = ""
+    if name == "dpo" and not smoothing and number(reading.settings.get("pref_ftx", 0.0)) > 0:
+        name = "rpo"
+        options["alpha"] = ("pref_ftx", reading.take("pref_ftx"))
+        note = "the mean over each chosen answer's own tokens, in both"
     if smoothing:
         options["label_smoothing"] = ("dpo_label_smoothing", smoothing)
     if name == "simpo":

@@ -290,7 +290,7 @@ def every(reading: Reading, strategy: str, steps: str, path: str) -> None:
 
 def no_such_loss(tool: str, name: object) -> UsageError:
     return UsageError(
-        f"{tool}'s loss {name!r:.40} has no equivalent here: accord has dpo, cdpo, robust, ipo,"
-        " hinge, kto, simpo, orpo, cpo, sft.\nNothing was written. A loss of your own can be"
-        " trained as module:function; see ARCHITECTURE.md."
+        f"{tool}'s loss {name!r:.80} has no equivalent here: accord methods lists what accord has."
+        "\nNothing was written. A loss of your own can be trained as module:function; see"
+        " docs/own.md."
     )

@@ -24,20 +24,20 @@ from accord.migrate.reading import (
     warmup,
     whole,
 )
+from accord.migrate.trl_losses import (
+    Found,
+    of_dpo_trainer,
+    smoothing_options,
+    with_divergence,
+    with_nll,
+)
 
+# loss_type -> objective of the trainers that are not DPO's
 LOSSES = {
-    "sigmoid": "dpo",
-    "hinge": "hinge",
-    "ipo": "ipo",
-    "robust": "robust",
-    "kto": "kto",
-    "simpo": "simpo",
-    "cpo": "cpo",
-    "orpo": "orpo",
+    "kto": {"kto": "kto"},
+    "orpo": {"orpo": "orpo"},
+    "cpo": {"sigmoid": "cpo", "simpo": "simpo", "cpo": "cpo"},
 }
-
-# Losses of DPOTrainer that do not look at label_smoothing (trl 1.16.0, dpo_trainer.py).
-UNSMOOTHED = ("sigmoid", "hinge", "ipo")
 
 # which rows of the data are trained on, and which are held out
 SPLITS = {"dataset_train_split": "data.train", "dataset_test_split": "data.held_out"}
@@ -76,17 +76,17 @@ RULES = {
     "is_encoder_decoder": Without("decoders alone"),
     "use_weighting": Without("WPO's weights"),
     "ld_alpha": Without("LD-DPO's weights"),
-    "rpo_alpha": Without("an NLL term on top of DPO; cpo has one, without a reference"),
+    "rpo_alpha": NotNeeded("of a loss that is not chosen"),
+    "loss_weights": NotNeeded("of a trainer with one loss"),
     "discopop_tau": NotNeeded("of a loss that is not chosen"),
-    "f_divergence_type": Without("reverse KL alone", unless=("reverse_kl",)),
+    "f_divergence_type": NotNeeded("dpo's is reverse KL"),
     "f_alpha_divergence_coef": NotNeeded("of a divergence that is not chosen"),
-    "loss_weights": Without("one loss a run"),
     "generate_during_eval": NotNeeded("monitor.samples: prompts are answered before and after"),
     "reference_free": Without("simpo, orpo and cpo have no reference"),
     "router_aux_loss_coef": Without("no auxiliary loss"),
     "simpo_gamma": NotNeeded("of a loss that is not chosen"),
     "cpo_alpha": NotNeeded("of a loss that is not chosen"),
-    "alpha": Without("AlphaPO's shape of the reward"),
+    "alpha": NotNeeded("of a loss that is not chosen"),
     "use_vllm": NotNeeded("nothing is generated while DPO trains"),
 }
 
@@ -173,47 +173,59 @@ def trainer(reading: Reading) -> None:
 
 
 def _objective(reading: Reading, kind: str) -> None:
-    loss = _loss(reading.take("loss_type", "sigmoid" if kind in ("dpo", "cpo") else kind))
+    given = _loss(reading.take("loss_type", "sigmoid" if kind in ("dpo", "cpo") else kind))
     beta, smoothing = reading.take("beta", 0.1), number(reading.take("label_smoothing", 0.0))
-    if kind == "dpo" and loss in UNSMOOTHED:
-        smoothing = common.ignored_smoothing(
-            reading, "label_smoothing", smoothing, f"loss_type: {loss}", LOSSES[loss]
+    options: dict[str, tuple[str, Any]] = {"weight" if kind == "orpo" else "beta": ("beta", beta)}
+    if kind == "dpo":
+        loss, found = of_dpo_trainer("TRL", given, reading.take("loss_weights"))
+        found = _variant(reading, loss, found)
+        options |= smoothing_options(
+            reading, "label_smoothing", smoothing, loss, f"loss_type: {loss}"
         )
-    name = (
-        "cpo"
-        if kind == "cpo" and loss == "sigmoid"
-        else LOSSES.get(loss)
-        if isinstance(loss, str)
-        else None
-    )
-    if (
-        name is None
-        or (kind == "cpo" and name not in ("cpo", "simpo"))
-        or (smoothing and name != "robust")
-    ):
-        raise no_such_loss(
-            "TRL", loss if not smoothing else f"{loss} with label_smoothing {smoothing:g}"
-        )
-    options: dict[str, tuple[str, Any]] = {"weight" if name == "orpo" else "beta": ("beta", beta)}
-    if smoothing or name == "robust":
-        options["label_smoothing"] = ("label_smoothing", smoothing)
+    else:
+        name = LOSSES.get(kind, {}).get(given) if isinstance(given, str) else None
+        if name is None or smoothing:
+            raise no_such_loss(
+                "TRL", given if not smoothing else f"{given} with label_smoothing {smoothing:g}"
+            )
+        found = _bent(reading, name) if kind == "cpo" else Found(name, {})
+    name = found.name
     if name == "kto":
         options |= {
             key: (key, reading.take(key, 1.0)) for key in ("desirable_weight", "undesirable_weight")
         }
     if name == "cpo":
         options["alpha"] = ("cpo_alpha", reading.take("cpo_alpha", 1.0))
-    if name == "simpo":
+    if name in ("simpo", "alphapo"):
         options["gamma"] = ("simpo_gamma", reading.take("simpo_gamma", 0.5))
         if number(reading.take("cpo_alpha", 1.0)) != 0:
             reading.say("no equivalent", "cpo_alpha", common.SIMPO_NLL)
-    note = {
-        "ipo": (
-            "TRL divides log-ratios by the answers' lengths, as accord's normalize: token_mean does"
-        ),
-        "orpo": common.ORPO_NLL,
-    }
-    common.objective(reading, name, options, "loss_type", note.get(name, ""))
+    options |= {option: ("loss_type", value) for option, value in found.options.items()}
+    note = common.ORPO_NLL if name == "orpo" else found.note
+    common.objective(reading, name, options, "loss_type", note)
+
+
+def _bent(reading: Reading, name: str) -> Found:
+    """Find what CPOTrainer's `alpha` makes of a loss: SimPO with a bent reward is AlphaPO."""
+    bend = number(reading.take("alpha", 0.0))
+    if bend and name != "simpo":
+        raise no_such_loss("TRL", f"{name} of the CPO trainer with alpha {bend:g}")
+    return Found("alphapo", {"alpha": bend}) if bend else Found(name, {})
+
+
+def _variant(reading: Reading, loss: str, found: Found) -> Found:
+    """Find what other keys make of a loss: an NLL term, another divergence."""
+    # Up to 0.28; from 0.29 on it is the second of two losses
+    older = number(reading.take("rpo_alpha", 0.0))
+    divergence = str(reading.take("f_divergence_type", "reverse_kl"))
+    if older:
+        found = with_nll("TRL", loss, older + float(found.options.get("alpha", 0.0)))
+    if divergence == "reverse_kl":
+        return found
+    if found.name == "rpo":
+        raise no_such_loss("TRL", f"an NLL term with f_divergence_type {divergence}")
+    coefficient = number(reading.take("f_alpha_divergence_coef", 0.5))
+    return with_divergence(loss, divergence, coefficient)
 
 
 def _reference(reading: Reading) -> None:

@@ -71,6 +71,130 @@ def hinge(row: Row, options: dict, z0: float) -> Value:
     return max(0.0, left), (slope, -slope)
 
 
+def rpo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(βh) - α M_w."""
+    chosen, beta, alpha = row.answers[0], options["beta"], options["alpha"]
+    x = beta * _h(row)
+    slope = -beta * _sigmoid(-x)
+    loss = _softplus(-x) - alpha * chosen.policy / chosen.count
+    return loss, (slope - alpha / chosen.count, -slope)
+
+
+def dpo_norm(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(β (r_w / n_w - r_l / n_l))."""
+    chosen, rejected = row.answers
+    x = options["beta"] * (chosen.ratio / chosen.count - rejected.ratio / rejected.count)
+    slope = -options["beta"] * _sigmoid(-x)
+    return _softplus(-x), (slope / chosen.count, -slope / rejected.count)
+
+
+def dpop(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(β (h - λ max(0, -r_w))); in the kink at r_w = 0 the slope is DPO's."""
+    fallen, penalty = min(0.0, row.answers[0].ratio), options["penalty"]
+    x = options["beta"] * (_h(row) + penalty * fallen)
+    slope = -options["beta"] * _sigmoid(-x)
+    return _softplus(-x), (slope * (1 + (penalty if fallen < 0 else 0.0)), -slope)
+
+
+def apo_zero(row: Row, options: dict, z0: float) -> Value:
+    """Compute 1 - σ(βr_w) + σ(βr_l)."""
+    x, y = (options["beta"] * answer.ratio for answer in row.answers)
+    return _sigmoid(-x) + _sigmoid(y), (-options["beta"] * _bell(x), options["beta"] * _bell(y))
+
+
+def apo_down(row: Row, options: dict, z0: float) -> Value:
+    """Compute σ(βr_w) + 1 - σ(βh)."""
+    beta = options["beta"]
+    x, y = beta * row.answers[0].ratio, beta * _h(row)
+    slopes = (beta * (_bell(x) - _bell(y)), beta * _bell(y))
+    return _sigmoid(x) + _sigmoid(-y), slopes
+
+
+def nca(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(βr_w) - ½ log σ(-βr_w) - ½ log σ(-βr_l)."""
+    beta = options["beta"]
+    x, y = (beta * answer.ratio for answer in row.answers)
+    slopes = (beta * (_sigmoid(x) / 2 - _sigmoid(-x)), beta * _sigmoid(y) / 2)
+    return _softplus(-x) + _softplus(x) / 2 + _softplus(y) / 2, slopes
+
+
+def sppo_hard(row: Row, options: dict, z0: float) -> Value:
+    """Compute (r_w - 1/(2β))² + (r_l + 1/(2β))²."""
+    target = 0.5 / options["beta"]
+    over, under = row.answers[0].ratio - target, row.answers[1].ratio + target
+    return over * over + under * under, (2 * over, 2 * under)
+
+
+def cal_dpo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(h) and the squares of SPPO."""
+    loss, (up, down) = sppo_hard(row, options, z0)
+    pull = _sigmoid(-_h(row))
+    return loss + _softplus(-_h(row)), (up - pull, down + pull)
+
+
+def exo(row: Row, options: dict, z0: float) -> Value:
+    """Compute σ(z) log(σ(z) / (1-ε)) + σ(-z) log(σ(-z) / ε), z = βh; its derivative in z is
+    σ(z) σ(-z) (z - logit(1-ε)).
+    """
+    beta, share = options["beta"], options["label_smoothing"]
+    z, rest = beta * _h(row), math.log1p(-share) - math.log(share)
+    kept = _sigmoid(z) * (-_softplus(-z) - math.log1p(-share))
+    flipped = _sigmoid(-z) * (-_softplus(z) - math.log(share))
+    slope = beta * _bell(z) * (z - rest)
+    return kept + flipped, (slope, -slope)
+
+
+def r_dpo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(βh + α (n_w - n_l))."""
+    chosen, rejected = row.answers
+    x = options["beta"] * _h(row) + options["alpha"] * (chosen.count - rejected.count)
+    slope = -options["beta"] * _sigmoid(-x)
+    return _softplus(-x), (slope, -slope)
+
+
+def f_dpo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(β (f'(u_w) - f'(u_l))): d f' / dr is σ(-r) for JS, e^(-αr) for the others."""
+    order = {"forward_kl": 1.0, "alpha": options["alpha"]}.get(options["divergence"])
+    values, slopes = [], []
+    for answer in row.answers:
+        if order is None:
+            values.append(-_softplus(-answer.ratio))
+            slopes.append(_sigmoid(-answer.ratio))
+        else:
+            power, slope = _expm1(-order * answer.ratio)
+            values.append(-power / order)
+            slopes.append(slope)
+    x = options["beta"] * (values[0] - values[1])
+    pull = options["beta"] * _sigmoid(-x)
+    return _softplus(-x), (-pull * slopes[0], pull * slopes[1])
+
+
+def chipo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(clip(β (φ(u_w) - φ(u_l)), ±2R)), φ(e^r) = e^r + r; no slope where it clips."""
+    (up, rise), (down, fall) = (_expm1(answer.ratio) for answer in row.answers)
+    x, most = options["beta"] * (up - down + _h(row)), 2 * options["limit"]
+    pull = options["beta"] * _sigmoid(-x) if abs(x) <= most else 0.0
+    return _softplus(-max(-most, min(most, x))), (-pull * (1 + rise), pull * (1 + fall))
+
+
+def dpo_shift(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(β (r_w - λ r_l))."""
+    chosen, rejected = row.answers
+    x = options["beta"] * (chosen.ratio - options["shift"] * rejected.ratio)
+    slope = -options["beta"] * _sigmoid(-x)
+    return _softplus(-x), (slope, -slope * options["shift"])
+
+
+def odpo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(βh - α m), or α log m where there is a margin m."""
+    wanted = row.margin
+    if options["margin"] == "log":
+        wanted = math.log(wanted) if wanted > 0 else 0.0
+    x = options["beta"] * _h(row) - options["alpha"] * wanted
+    slope = -options["beta"] * _sigmoid(-x)
+    return _softplus(-x), (slope, -slope)
+
+
 def simpo(row: Row, options: dict, z0: float) -> Value:
     """Compute -log σ(β (M_w - M_l) - γ)."""
     chosen, rejected = row.answers
@@ -80,6 +204,27 @@ def simpo(row: Row, options: dict, z0: float) -> Value:
     x = beta * (chosen.policy / chosen.count - rejected.policy / rejected.count) - gamma
     slope = -beta * _sigmoid(-x)
     return _softplus(-x), (slope / chosen.count, -slope / rejected.count)
+
+
+def alphapo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(β (f(M_w) - f(M_l)) - γ), f(M) = (1 - e^(-αM)) / α."""
+    alpha = options["alpha"]
+    values, slopes = [], []
+    for answer in row.answers:
+        mean = answer.policy / answer.count
+        value, slope = _expm1(-alpha * mean)
+        values.append(-value / alpha if alpha else mean)
+        slopes.append(slope / answer.count)
+    x = options["beta"] * (values[0] - values[1]) - options["gamma"]
+    pull = options["beta"] * _sigmoid(-x)
+    return _softplus(-x), (-pull * slopes[0], pull * slopes[1])
+
+
+def simper(row: Row, options: dict, z0: float) -> Value:
+    """Compute 1 - e^(M_w) + e^(M_l)."""
+    up, down = (math.exp(answer.policy / answer.count) for answer in row.answers)
+    loss = down - math.expm1(row.answers[0].policy / row.answers[0].count)
+    return loss, (-up / row.answers[0].count, down / row.answers[1].count)
 
 
 def orpo(row: Row, options: dict, z0: float) -> Value:
@@ -140,3 +285,14 @@ def _softplus(x: float) -> float:
 def _sigmoid(x: float) -> float:
     small = math.exp(-abs(x))
     return (1.0 if x >= 0 else small) / (1 + small)
+
+
+def _bell(x: float) -> float:
+    """Compute the derivative of σ."""
+    return _sigmoid(x) * _sigmoid(-x)
+
+
+def _expm1(x: float) -> tuple[float, float]:
+    """Compute exp - 1 and its derivative, the tangent at 30 nats from there on."""
+    slope = math.exp(min(x, 30.0))
+    return math.expm1(min(x, 30.0)) + slope * max(0.0, x - 30.0), slope

@@ -140,7 +140,10 @@ def _as_objective(original: Callable, kinds: dict[str, Kind]) -> Bounded[..., Lo
 
 
 def _detached(rows: RowLogps) -> RowLogps:
-    return replace(rows, **{one.name: getattr(rows, one.name).detach() for one in fields(rows)})
+    parts = {one.name: getattr(rows, one.name) for one in fields(rows)}
+    return replace(
+        rows, **{name: part.detach() for name, part in parts.items() if part is not None}
+    )
 
 
 # ---------------------------------------------------------------- tried before use
@@ -227,7 +230,7 @@ def _losses(
 def _build(rows: str, sums: Tensor, which: slice) -> RowLogps:
     first, second = (Logps(one, torch.tensor(_COUNT))[which] for one in sums)
     if rows == "pairs":
-        return PairLogps(first, second)
+        return PairLogps(first, second, torch.zeros_like(first.sum))
     if rows == "labelled":
         return LabelledLogps(first, torch.tensor([True, False, True])[which])
     return DemonstrationLogps(first)

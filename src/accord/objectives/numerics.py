@@ -7,12 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from accord.types import Logps, PerCompletion, UsageError
+from accord.types import Logps, PairLogps, PerCompletion, UsageError
 
 # The mean log-prob of an answer that the model is certain of. float32 log-softmax cannot tell a
 # probability of 1 from one of 1 - 6e-8, so any mean above -1e-12 is rounding, and log-odds there
 # would be infinite.
 CERTAIN = -1e-12
+
+# Where exp goes on by its tangent, in nats: e^30 is 1e13, and its products with log-ratios of 1e4
+# nats stay within float32. Cutting it off instead (TRL does, at 80) would leave a slope of 0, and
+# an answer out there would never come back.
+STEEPEST = 30.0
 
 
 def summed(values: Tensor, count: Tensor) -> Tensor:
@@ -59,6 +64,15 @@ def log_ratio(policy: Logps, reference: Logps | None) -> Tensor:
     return policy.sum - reference.sum.detach()
 
 
+def pair_log_ratios(policy: PairLogps, reference: PairLogps) -> tuple[Tensor, Tensor]:
+    """Compute `log_ratio` of the chosen and of the rejected answers of B pairs, [B] each, in nats.
+    Raises UsageError if their numbers of rows differ.
+    """
+    same_rows(policy.chosen, policy.rejected)
+    chosen = log_ratio(policy.chosen, reference.chosen)
+    return chosen, log_ratio(policy.rejected, reference.rejected)
+
+
 def log1mexp(x: Tensor) -> Tensor:
     """Compute log(1 - exp(x)) for x < 0, in two branches that meet at -ln 2.
 
@@ -81,3 +95,11 @@ def log_odds(mean: Tensor) -> Tensor:
     """
     mean = mean.clamp(max=CERTAIN)
     return mean - log1mexp(mean)
+
+
+def expm1_by_tangent(x: Tensor) -> Tensor:
+    """Compute exp(x) - 1, continued by its tangent from x = `STEEPEST` on: value and slope are
+    finite, and the slope is never 0. [N] to [N].
+    """
+    beyond = torch.relu(x - STEEPEST)  # its slope at 0 is 0, so the two never add up
+    return torch.expm1(x.clamp(max=STEEPEST)) + math.exp(STEEPEST) * beyond

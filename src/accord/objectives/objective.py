@@ -45,6 +45,13 @@ KEYWORDS_ALSO_CALLED = {
     "use_bias_correction_kl": "kl_correction",
 }
 
+ROWS_IN_WORDS = {
+    "pairs": "pairs",
+    "labelled": "labelled answers",
+    "demonstrations": "demonstrations",
+    "rollouts": "answers of its own",
+}
+
 
 def _unfixed(options: dict) -> float | None:
     return None
@@ -70,10 +77,14 @@ class Objective:
     # starting value for LoRA at hidden size 576 (SmolLM2-135M); wider models need less
     learning_rate: float
     source: str
+    when: str = ""  # what it is for, in one line
     # options -> loss where policy = reference
     at_reference: Callable[[dict], float | None] = _unfixed
     # its inputs: log-probs of a language model, or "scores" of a reward model
     needs: str = "logps"
+    margins: bool = (
+        False  # whether it reads each row's margin, unless its option `margin` is "none"
+    )
     denominator: str = "rows"  # what the step divides the sum of losses by: "rows" or "tokens"
     # whether a row's loss depends on its batch, through `context`
     couples_batch: bool = False
@@ -90,6 +101,14 @@ class Objective:
     @property
     def kinds(self) -> dict[str, Kind]:
         return self.function.kinds
+
+    @property
+    def group(self) -> str:
+        """Say in words what it needs: its rows, a reference, a head of its own."""
+        more = [" and a reference"] * self.reference + [" and a scalar head"] * (
+            self.needs == "scores"
+        )
+        return ROWS_IN_WORDS[self.rows] + "".join(more)
 
     @property
     def schema(self) -> dict[str, dict]:
@@ -229,6 +248,11 @@ class BoundObjective:
     @property
     def needs(self) -> str:
         return self.objective.needs
+
+    @property
+    def margins(self) -> bool:
+        """Tell whether it reads each row's margin."""
+        return self.objective.margins and self.options["margin"] != "none"
 
     @property
     def answers(self) -> bool:

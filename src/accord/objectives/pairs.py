@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.objectives.numerics import log_ratio, same_rows
+from accord.objectives.numerics import log_ratio, pair_log_ratios, same_rows
 from accord.objectives.options import Choice, Number, bounded
 from accord.types import Logps, LossOutput, PairLogps
 
@@ -168,10 +168,8 @@ def ipo_reward(policy: Logps, reference: Logps | None, *, beta: float, normalize
 
 def _margin(policy: PairLogps, reference: PairLogps) -> Tensor:
     """Compute h of each pair, from sums. [B] nats"""
-    same_rows(policy.chosen, policy.rejected)
-    return log_ratio(policy.chosen, reference.chosen) - log_ratio(
-        policy.rejected, reference.rejected
-    )
+    chosen, rejected = pair_log_ratios(policy, reference)
+    return chosen - rejected
 
 
 def _normalized_log_ratio(policy: Logps, reference: Logps | None, normalize: str) -> Tensor:

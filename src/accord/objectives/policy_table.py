@@ -232,6 +232,7 @@ def _row(
     estimate: str,
     denominator: str,
     token_form: TokenForm,
+    when: str,
     uses_ratios: bool = True,
     also_called: tuple[str, ...] = (),
 ) -> PolicyObjective:
@@ -245,6 +246,7 @@ def _row(
         convention=_says(says),
         learning_rate=2e-4,
         source=source,
+        when=when,
         denominator=denominator,
         estimate=estimate,
         token_form=token_form,
@@ -262,6 +264,7 @@ _ROWS = (
         estimate="gae",
         denominator="tokens",
         token_form=policy_closed_forms.ppo,
+        when="any reward of sampled answers, with a value head and KL control at each token",
     ),
     _row(
         "grpo",
@@ -272,6 +275,7 @@ _ROWS = (
         estimate="group",
         denominator="rows",
         token_form=policy_closed_forms.grpo,
+        when="rewards that compare several answers of a prompt; no value head",
     ),
     _row(
         "dr_grpo",
@@ -281,6 +285,7 @@ _ROWS = (
         estimate="group_unscaled",
         denominator="rows",
         token_form=policy_closed_forms.dr_grpo,
+        when="as grpo, without its weights by length and by deviation",
     ),
     _row(
         "dapo",
@@ -291,6 +296,7 @@ _ROWS = (
         estimate="group",
         denominator="tokens",
         token_form=policy_closed_forms.dapo,
+        when="as grpo, where answers are long: each token weighs alike",
     ),
     _row(
         "gspo",
@@ -300,6 +306,7 @@ _ROWS = (
         estimate="group",
         denominator="rows",
         token_form=policy_closed_forms.gspo,
+        when="as grpo, where single ratios stray: long answers, mixtures of experts",
         also_called=("grpo_sequence", "sequence"),
     ),
     _row(
@@ -311,6 +318,7 @@ _ROWS = (
         estimate="group",
         denominator="tokens",
         token_form=policy_closed_forms.cispo,
+        when="as grpo, with several updates a batch: no token loses its gradient to the clip",
     ),
     _row(
         "reinforce_plus_plus",
@@ -320,6 +328,7 @@ _ROWS = (
         estimate="whitened",
         denominator="tokens",
         token_form=policy_closed_forms.dapo,
+        when="few answers a prompt, no value head: the batch is the baseline",
         also_called=("reinforce++", "reinforce_pp", "reinpp"),
     ),
     _row(
@@ -331,6 +340,7 @@ _ROWS = (
         estimate="group_whitened",
         denominator="tokens",
         token_form=policy_closed_forms.dapo,
+        when="as reinforce_plus_plus, with several answers a prompt and rewards of 0 or 1",
         also_called=("reinforce++_baseline", "reinforce_baseline"),
     ),
     _row(
@@ -341,6 +351,7 @@ _ROWS = (
         estimate="leave_one_out",
         denominator="rows",
         token_form=policy_closed_forms.reinforce,
+        when="as grpo, unbiased and without ratios: one update a batch",
         uses_ratios=False,
     ),
     _row(
@@ -351,6 +362,7 @@ _ROWS = (
         estimate="baseline",
         denominator="rows",
         token_form=policy_closed_forms.reinforce,
+        when="one answer a prompt: the simplest",
         uses_ratios=False,
     ),
 )

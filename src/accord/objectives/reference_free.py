@@ -1,15 +1,16 @@
-"""Objectives for pairs that need no reference: SimPO, ORPO and CPO.
+"""Objectives for pairs that need no reference: SimPO and its relatives, ORPO and CPO.
 
 Without a reference only the learning rate keeps the policy near its start. They differ in the
-second term: SimPO has none, ORPO and CPO imitate the chosen answer as well.
+second term: SimPO, AlphaPO and SimPER have none, ORPO and CPO imitate the chosen answer as well.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.objectives.numerics import log_odds, same_rows
+from accord.objectives.numerics import expm1_by_tangent, log_odds, same_rows
 from accord.objectives.options import Choice, Number, bounded
 from accord.types import Logps, LossOutput, PairLogps, UsageError
 
@@ -55,6 +56,68 @@ def simpo(
     same_rows(policy.chosen, policy.rejected)
     margin = simpo_margin(beta, gamma, gamma_beta_ratio)
     return LossOutput(-F.logsigmoid(beta * (policy.chosen.mean - policy.rejected.mean) - margin))
+
+
+@bounded(
+    beta=SIMPO_BETA,
+    alpha=Number(hint="0 is SimPO; the AlphaPO paper uses 0.1 to 0.25."),
+    gamma=Number(at_least=0, hint="The margin itself, on the scale of beta times the reward."),
+)
+def alphapo(
+    policy: PairLogps, *, beta: float = 2.5, alpha: float = 0.25, gamma: float = 0.25
+) -> LossOutput:
+    """AlphaPO: SimPO with a reward that is bent, so that improbable answers weigh more.
+
+        L = -log σ(β (f(M_w) - f(M_l)) - γ),   f(M) = (1 - e^(-αM)) / α
+
+    Log-probs are means. f → M as α → 0, which is SimPO. It has no value at policy = reference.
+    With α > 0 the pull on an answer's mean grows with e^(-αM), with α < 0 it vanishes for
+    improbable answers; and it vanishes as the margin grows. From an exponent of 30 on f goes on by
+    its tangent.
+
+    Args:
+      policy: log-probs of B pairs.
+      beta: scale of the reward.
+      alpha: how the reward is bent. 0 is SimPO.
+      gamma: the margin γ, on the scale of β f.
+
+    Returns:
+      losses [B], not reduced.
+
+    Raises:
+      UsageError: a keyword out of bounds, or unequal numbers of rows.
+
+    Source: Gupta et al. 2025, arXiv:2501.03884 (the AlphaPO loss).
+    """
+    same_rows(policy.chosen, policy.rejected)
+    margin = _bent(policy.chosen.mean, alpha) - _bent(policy.rejected.mean, alpha)
+    return LossOutput(-F.logsigmoid(beta * margin - gamma))
+
+
+@bounded()
+def simper(policy: PairLogps) -> LossOutput:
+    """SimPER: raise the chosen answer's inverse perplexity and lower the rejected one's. It has no
+    option at all.
+
+        L = 1 - e^(M_w) + e^(M_l)
+
+    Log-probs are means. There is no β and no reference; the constant keeps the loss above 0 and is
+    not the paper's. The pull on an answer's sum is e^M / n: it vanishes for improbable answers, so
+    a chosen answer that has fallen is not brought back, and a rejected one is not driven away.
+
+    Args:
+      policy: log-probs of B pairs.
+
+    Returns:
+      losses [B], not reduced, in (0, 2).
+
+    Raises:
+      UsageError: unequal numbers of rows.
+
+    Source: Xiao et al. 2025, arXiv:2502.00883 (the SimPER loss).
+    """
+    same_rows(policy.chosen, policy.rejected)
+    return LossOutput(policy.rejected.mean.exp() - torch.expm1(policy.chosen.mean))
 
 
 @bounded(weight=Number(above=0, hint="The ORPO paper uses 0.1 to 0.25."))
@@ -164,3 +227,20 @@ def orpo_reward(policy: Logps, reference: Logps | None, **_: object) -> Tensor:
 def cpo_reward(policy: Logps, reference: Logps | None, *, beta: float, **_: object) -> Tensor:
     """Compute the implicit reward of N completions under CPO: β times the sum of log-probs. [N]"""
     return beta * policy.sum
+
+
+def alphapo_reward(
+    policy: Logps, reference: Logps | None, *, beta: float, alpha: float, **_: object
+) -> Tensor:
+    """Compute the implicit reward of N completions under AlphaPO: β f(mean log-prob). [N]"""
+    return beta * _bent(policy.mean, alpha)
+
+
+def simper_reward(policy: Logps, reference: Logps | None) -> Tensor:
+    """Compute the implicit reward of N completions under SimPER: the inverse perplexity. [N]"""
+    return policy.mean.exp()
+
+
+def _bent(mean: Tensor, alpha: float) -> Tensor:
+    """Compute f(M) = (1 - e^(-αM)) / α, M itself where α is 0."""
+    return -expm1_by_tangent(-alpha * mean) / alpha if alpha else mean

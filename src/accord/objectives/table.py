@@ -6,7 +6,6 @@ it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -16,13 +15,18 @@ from accord.objectives.custom import load_custom
 from accord.objectives.labelled import kto, kto_baseline
 from accord.objectives.objective import BoundObjective, Objective
 from accord.objectives.options import nearest
-from accord.objectives.pairs import beta_log_ratio, cdpo, dpo, hinge, ipo, ipo_reward, robust
+from accord.objectives.pair_table import PAIRS_WITH_REFERENCE
+from accord.objectives.pairs import beta_log_ratio
 from accord.objectives.policy_table import POLICY_OBJECTIVES
 from accord.objectives.reference_free import (
+    alphapo,
+    alphapo_reward,
     cpo,
     cpo_reward,
     orpo,
     orpo_reward,
+    simper,
+    simper_reward,
     simpo,
     simpo_margin,
     simpo_options,
@@ -85,47 +89,6 @@ def _also_called(known: Mapping[str, Objective]) -> dict[str, str]:
 # ---------------------------------------------------------------- lines at the start of a run
 
 
-def _smoothing(options: dict, meaning: str) -> str:
-    share = options["label_smoothing"]
-    return f", {100 * share:g} % of labels {meaning}" if share else ", labels taken as true"
-
-
-def _dpo_convention(options: dict) -> str:
-    return (
-        f"log-ratios are sums over answer tokens, beta = {options['beta']:g} per nat"
-        + _smoothing(options, "taken to be flipped")
-    )
-
-
-def _robust_convention(options: dict) -> str:
-    return (
-        f"log-ratios are sums over answer tokens, beta = {options['beta']:g} per nat"
-        + _smoothing(options, "corrected for as flipped, without bias; losses can be negative")
-    )
-
-
-def _ipo_convention(options: dict) -> str:
-    target = 1 / (2 * options["beta"])
-    if options["normalize"] == "token_mean":
-        return (
-            "token_mean: log-ratios are means over answer tokens (the authors' practice), so beta"
-            f" = {options['beta']:g} aims at a margin of {target:g} nats per token"
-        )
-    return (
-        "sequence_sum: log-ratios are sums over answer tokens (the paper's text), so beta ="
-        f" {options['beta']:g} aims at a margin of {target:g} nats per answer; tools that take"
-        " means give beta another meaning"
-    )
-
-
-def _hinge_convention(options: dict) -> str:
-    beta = options["beta"]
-    return (
-        f"log-ratios are sums over answer tokens, beta = {beta:g}: no loss once the margin is"
-        f" {1 / beta:g} nats"
-    )
-
-
 def _simpo_convention(options: dict) -> str:
     gamma = simpo_margin(**options)
     beta = options["beta"]
@@ -133,6 +96,18 @@ def _simpo_convention(options: dict) -> str:
         f"log-probs are means over answer tokens, beta = {beta:g}, effective margin gamma ="
         f" {gamma:g}, gamma / beta = {gamma / beta:g}; no NLL term, no reference"
     )
+
+
+def _alphapo_convention(options: dict) -> str:
+    bent = f"bent by alpha = {options['alpha']:g}" if options["alpha"] else "not bent (alpha = 0)"
+    return (
+        f"log-probs are means over answer tokens, {bent}, beta = {options['beta']:g}, margin gamma"
+        f" = {options['gamma']:g}; no NLL term, no reference"
+    )
+
+
+def _simper_convention(options: dict) -> str:
+    return "inverse perplexities (e to the mean over answer tokens); no beta, no reference"
 
 
 def _orpo_convention(options: dict) -> str:
@@ -186,14 +161,6 @@ def _bradley_terry_convention(options: dict) -> str:
 # ---------------------------------------------------------------- the rows of the table
 
 
-def _ln2(options: dict) -> float:
-    return math.log(2)
-
-
-def _ipo_at_reference(options: dict) -> float:
-    return 1 / (4 * options["beta"] ** 2)
-
-
 def _kto_at_reference(options: dict) -> float | None:
     """Return λ/2 if both labels weigh alike: z0 is exactly 0 there. Otherwise the loss depends on
     the mix of labels.
@@ -209,70 +176,7 @@ def _kto_context(policy: Logps, reference: Logps) -> dict[str, Tensor]:
 # Learning rates: the papers' values for all weights, adapted to LoRA (about ten times) and to small
 # batches.
 _ROWS = (
-    Objective(
-        "dpo",
-        dpo,
-        rows="pairs",
-        reference=True,
-        reward=beta_log_ratio,
-        convention=_dpo_convention,
-        learning_rate=2e-4,
-        source="Rafailov et al. 2023, arXiv:2305.18290, Eq. 7",
-        at_reference=_ln2,
-        closed_form=closed_forms.dpo,
-        also_called=("sigmoid",),
-    ),
-    Objective(
-        "cdpo",
-        cdpo,
-        rows="pairs",
-        reference=True,
-        reward=beta_log_ratio,
-        convention=_dpo_convention,
-        learning_rate=2e-4,
-        source="Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3",
-        at_reference=_ln2,
-        closed_form=closed_forms.dpo,
-        also_called=("conservative_dpo",),
-    ),
-    Objective(
-        "robust",
-        robust,
-        rows="pairs",
-        reference=True,
-        reward=beta_log_ratio,
-        convention=_robust_convention,
-        learning_rate=2e-4,
-        source="Chowdhury et al. 2024, arXiv:2403.00409",
-        at_reference=_ln2,
-        closed_form=closed_forms.robust,
-        also_called=("rdpo", "robust_dpo"),
-    ),
-    Objective(
-        "ipo",
-        ipo,
-        rows="pairs",
-        reference=True,
-        reward=ipo_reward,
-        convention=_ipo_convention,
-        learning_rate=2e-4,
-        source="Azar et al. 2023, arXiv:2310.12036, Eq. 17",
-        at_reference=_ipo_at_reference,
-        closed_form=closed_forms.ipo,
-    ),
-    Objective(
-        "hinge",
-        hinge,
-        rows="pairs",
-        reference=True,
-        reward=beta_log_ratio,
-        convention=_hinge_convention,
-        learning_rate=2e-4,
-        source="Zhao et al. 2023, arXiv:2305.10425",
-        at_reference=lambda options: 1.0,
-        closed_form=closed_forms.hinge,
-        also_called=("slic",),
-    ),
+    *PAIRS_WITH_REFERENCE,
     Objective(
         "simpo",
         simpo,
@@ -282,8 +186,33 @@ _ROWS = (
         convention=_simpo_convention,
         learning_rate=4e-4,
         source="Meng et al. 2024, arXiv:2405.14734, Eq. 6",
+        when="there is no room for a reference, or length is exploited",
         complete=simpo_options,
         closed_form=closed_forms.simpo,
+    ),
+    Objective(
+        "alphapo",
+        alphapo,
+        rows="pairs",
+        reference=False,
+        reward=alphapo_reward,
+        convention=_alphapo_convention,
+        learning_rate=2e-4,
+        source="Gupta et al. 2025, arXiv:2501.03884",
+        when="as simpo, with improbable answers weighed more",
+        closed_form=closed_forms.alphapo,
+    ),
+    Objective(
+        "simper",
+        simper,
+        rows="pairs",
+        reference=False,
+        reward=simper_reward,
+        convention=_simper_convention,
+        learning_rate=2e-4,
+        source="Xiao et al. 2025, arXiv:2502.00883",
+        when="as simpo, with nothing to set",
+        closed_form=closed_forms.simper,
     ),
     Objective(
         "orpo",
@@ -294,6 +223,7 @@ _ROWS = (
         convention=_orpo_convention,
         learning_rate=2e-4,
         source="Hong et al. 2024, arXiv:2403.07691, Eqs. 6 and 7",
+        when="no SFT yet: imitation and preference in one phase",
         closed_form=closed_forms.orpo,
     ),
     Objective(
@@ -305,6 +235,7 @@ _ROWS = (
         convention=_cpo_convention,
         learning_rate=1e-4,
         source="Xu et al. 2024, arXiv:2401.08417, Eq. 3",
+        when="no reference, and the chosen answers are worth imitating",
         closed_form=closed_forms.cpo,
     ),
     Objective(
@@ -316,6 +247,7 @@ _ROWS = (
         convention=_kto_convention,
         learning_rate=4e-4,
         source="Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8",
+        when="answers marked good or bad, not paired",
         at_reference=_kto_at_reference,
         couples_batch=True,
         context=_kto_context,
@@ -333,6 +265,7 @@ _ROWS = (
         convention=_sft_convention,
         learning_rate=2e-4,
         source="Ouyang et al. 2022, arXiv:2203.02155, §3.5",
+        when="answers to imitate: the baseline, and the phase before preferences",
         denominator="tokens",
         closed_form=closed_forms.sft,
         also_called=("nll", "supervised"),
@@ -346,7 +279,9 @@ _ROWS = (
         convention=_bradley_terry_convention,
         learning_rate=2e-4,
         source="Ouyang et al. 2022, arXiv:2203.02155, Eq. 1",
+        when="a reward model: scores for policy gradients, for choosing, for filtering",
         needs="scores",
+        margins=True,
         closed_form=closed_forms.bradley_terry,
         also_called=("reward", "reward_model", "rm"),
     ),

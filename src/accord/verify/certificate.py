@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from accord.objectives.closed_forms import Answer, ClosedForm, Row, Value
-from accord.objectives.objective import BoundObjective
+from accord.objectives.objective import PERMISSIONS, BoundObjective
 from accord.objectives.options import Choice
 from accord.objectives.table import OBJECTIVES
 from accord.types import (
@@ -27,12 +27,14 @@ from accord.types import (
     PairScores,
     RowLogps,
     Scores,
+    UsageError,
 )
 
 # (policy, reference, context) -> losses [B]; the reference is None if the objective has none.
 Compute = Callable[[RowLogps, RowLogps | None, dict[str, Tensor]], Tensor]
 
 CHECK = "step0.objective"
+ALLOWED = frozenset(PERMISSIONS)  # what may have run instead need not be what one would permit
 
 # Allowed error, relative to a number and absolute under 1, by the precision of the returned losses.
 # The points go in as float64; a step that computes in float32 is judged by float32's precision.
@@ -217,13 +219,13 @@ def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
     counts = [
         torch.tensor([row.answers[index].count for row in rows]) for index in range(len(sums))
     ]
+    margin = torch.tensor([row.margin for row in rows], dtype=sums.dtype)
     if bound.needs == "scores":
         chosen, rejected = map(Scores, sums, counts)
-        margin = torch.tensor([row.margin for row in rows], dtype=sums.dtype)
         return PairScores(chosen, rejected, margin)
     answers = list(map(Logps, sums, counts))
     if bound.rows == "pairs":
-        return PairLogps(*answers)
+        return PairLogps(*answers, margin)
     if bound.rows == "labelled":
         return LabelledLogps(answers[0], torch.tensor([bool(row.desirable) for row in rows]))
     return DemonstrationLogps(answers[0])
@@ -308,13 +310,19 @@ def _suspects(bound: BoundObjective) -> Iterator[tuple[str, ClosedForm, dict]]:
         form = objective.closed_form
         if (objective.rows, objective.needs) != (bound.rows, bound.needs) or form is None:
             continue
-        defaults = objective.bind({}).options
-        shared = {key: value for key, value in bound.options.items() if key in defaults}
-        for options in (defaults | shared, defaults):
-            yield name, form, options
-            for key, kind in objective.kinds.items():
-                if isinstance(kind, Choice):
-                    yield from ((name, form, options | {key: value}) for value in kind.values)
+        shared = {key: value for key, value in bound.options.items() if key in objective.kinds}
+        choices = [
+            {key: value}
+            for key, kind in objective.kinds.items()
+            if isinstance(kind, Choice)
+            for value in kind.values
+        ]
+        for options in (shared, {}):
+            for choice in ({}, *choices):
+                try:
+                    yield name, form, objective.bind(options | choice, ALLOWED).options
+                except UsageError:  # a keyword of that name means something else there
+                    continue
 
 
 def _differs(bound: BoundObjective, difference: _Difference, tolerance: float, ran: str) -> Finding:

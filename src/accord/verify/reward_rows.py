@@ -1,4 +1,4 @@
-"""Checks on the rows that a reward model trains on: their margins, and their last token."""
+"""Checks on the margins of rows, and on the last token of those that a reward model trains on."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
     """Put each row's `margin` column into its tree, where the objective looks at margins; report
     what there was.
 
-    A margin that is no finite number refuses: it would silently be none.
+    A margin that is no finite number refuses: it would silently be none. So does a file without
+    margins, where the objective is another one without them.
     """
-    if objective.options.get("margin") != "column" or objective.needs != "scores":
+    if not objective.margins:
         return []
     margins, bad = np.full(len(rows.trees), math.nan), 0
     first: list[dict[str, str]] = []  # rows whose margin is no number
@@ -47,11 +48,19 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
                 "refused",
                 says,
                 {"first": first},
-                "mend them, or --set objective.margin=none",
+                "mend them" + ("" if objective.answers else ", or --set objective.margin=none"),
             )
         ]
     rows.encoding.trees = rows.trees.with_margins(np.nan_to_num(margins))
     given = int((~np.isnan(margins)).sum())
+    if not given and objective.answers:
+        says = (
+            f"{name}: no row has a margin, and {objective.name} reads margins; without them it is"
+            " another objective"
+        )
+        return [
+            Finding("data.margin", "refused", says, {}, "name the column `margin`, or --method dpo")
+        ]
     if not given:
         return [
             Finding(

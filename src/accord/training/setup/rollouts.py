@@ -235,7 +235,7 @@ def _require(config: Config, objective: BoundObjective) -> None:
     }
     if problem := next(((name, why) for name, why in wrong.items() if why), None):
         raise UsageError(f"{problem[0]}: {objective.name} {NAMED}: {problem[1]}. Leave it out.")
-    if objective.needs != "logps" or objective.context is not None:
+    if objective.needs != "logps" or objective.context is not None or objective.margins:
         raise UsageError(f"{objective.name} does not train on rollouts.")
 
 
