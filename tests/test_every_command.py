@@ -20,8 +20,9 @@ pytestmark = pytest.mark.versions
 
 SHORT = ["--steps", "2", "--batch-size", "4", "--set", "model.dtype=float32"]
 DRAWN = ["--set", "rollouts.rewards=[length]", "--set", "rollouts.max_new_tokens=6"]
-# What needs the real model or a browser; tests/demo, tests/play and tests/web have them.
-ELSEWHERE = {"demo", "play", "watch", "frontier", "doctor"}
+# What needs the real model, a browser or another package; tests/demo, tests/play, tests/web and
+# tests/online have them.
+ELSEWHERE = {"demo", "play", "watch", "frontier", "doctor", "tasks"}
 
 
 @pytest.fixture(scope="module")
