@@ -146,8 +146,10 @@ def online_kills() -> str:
         "of the batch in flight, most",
     )
     rows = []
-    for victim in dict.fromkeys(life["victim"] for life in found["lives"]):
-        lives = [life for life in found["lives"] if life["victim"] == victim]
+    # a run that was over before its moment came was not killed
+    killed = [life for life in found["lives"] if life["said"] != "it had ended before"]
+    for victim in dict.fromkeys(life["victim"] for life in killed):
+        lives = [life for life in killed if life["victim"] == victim]
         written = [life["written"] for life in lives]
         rows.append(
             (
