@@ -1,4 +1,4 @@
-"""What each policy gradient does to a token, in words: what its clip means, what its gradient is
+"""Facts of each policy gradient in words: what its clip means, what its gradient is
 while nothing has moved, and where there is none. The divisor stands in the method's row.
 
 Every sentence has its test in tests/objectives/test_policy_facts.py.

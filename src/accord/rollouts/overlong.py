@@ -1,4 +1,4 @@
-"""What becomes of an answer that was cut at `rollouts.max_new_tokens`.
+"""Handling of answers that were cut at `rollouts.max_new_tokens`.
 
     keep    it counts as ended there: its reward is that of the text as cut
     mask    it is compared with the others of its prompt, and is not trained on itself
@@ -29,7 +29,7 @@ SHARE = 5  # DAPO's buffer is a fifth of its limit: 4,096 of 20,480 tokens
 
 @dataclass(frozen=True)
 class Overlong:
-    """How cut answers are handled."""
+    """Settings of how cut answers are handled."""
 
     kind: str = "keep"
     limit: int = 0  # tokens: rollouts.max_new_tokens
