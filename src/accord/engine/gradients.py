@@ -240,7 +240,9 @@ def by_network(learner: UpdateContext, slopes: Slopes, masters: Masters, plain: 
     def weigh(tokens: TokenLogps | TokenScores, piece: tuple[Tree, Tensor]) -> Tensor:
         return _weighted(tokens, piece[1].abs(), None)
 
-    return _gradient(masters, pieces, forward, weigh)
+    # once for all answers: each switch walks through every module
+    with attending(model, "eager" if plain else second):
+        return _gradient(masters, pieces, forward, weigh)
 
 
 def _second_attention(learner: UpdateContext) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,8 @@ def plan_of(layout: Layout, groups: int) -> Plan:
 def _plan(layout: Layout, groups: int) -> Plan:
     device = layout.ids.device
     batches = []
-    inverse = torch.empty(groups, layout.tokens, dtype=torch.long)
+    # in NumPy: a write of one block into a tensor takes several times as long
+    inverse = np.empty((groups, layout.tokens), dtype=np.int64)
     offset = 0
     for group in _grouped(
         sorted(_blocks(layout.segments), key=lambda block: (block.keys, block.queries))
@@ -116,13 +118,11 @@ def _plan(layout: Layout, groups: int) -> Plan:
         width = max(block.queries for block in group)
         for number, block in enumerate(group):
             first = offset + number * groups * width
-            places = torch.arange(groups)[:, None] * width + torch.arange(
-                first, first + block.queries
-            )
+            places = np.arange(groups)[:, None] * width + np.arange(first, first + block.queries)
             inverse[:, block.start : block.stop] = places
         offset += len(group) * groups * width
         batches.append(_batch(group, groups, layout.tokens, device))
-    return Plan(tuple(batches), sent(inverse.flatten(), device), groups)
+    return Plan(tuple(batches), sent(torch.from_numpy(inverse.ravel()), device), groups)
 
 
 def _blocks(segments: Iterable[Segment]) -> Iterable[Block]:
@@ -159,28 +159,26 @@ def _grouped(blocks: list[Block]) -> Iterable[list[Block]]:
 
 def _batch(group: list[Block], groups: int, tokens: int, device: torch.device) -> Batch:
     queries, keys = max(b.queries for b in group), -(-max(b.keys for b in group) // WIDTH) * WIDTH
-    query, query_at = (torch.zeros(len(group), queries, dtype=torch.long) for _ in range(2))
-    key, key_at = (
-        torch.zeros(len(group), keys, dtype=torch.long),
-        torch.full((len(group), keys), UNSEEN),
-    )
-    padded = torch.ones(len(group), queries, dtype=torch.bool)
+    query, query_at = (np.zeros((len(group), queries), dtype=np.int64) for _ in range(2))
+    key = np.zeros((len(group), keys), dtype=np.int64)
+    key_at = np.full((len(group), keys), UNSEEN)
+    padded = np.ones((len(group), queries), dtype=bool)
     for number, block in enumerate(group):
-        query[number, : block.queries] = torch.arange(block.start, block.stop)
-        query_at[number, : block.queries] = torch.arange(
+        query[number, : block.queries] = np.arange(block.start, block.stop)
+        query_at[number, : block.queries] = np.arange(
             block.position, block.position + block.queries
         )
-        key[number, : block.keys] = torch.cat([torch.arange(a, b) for a, b in block.ranges])
-        key_at[number, : block.keys] = torch.arange(block.keys)
+        key[number, : block.keys] = np.concatenate([np.arange(a, b) for a, b in block.ranges])
+        key_at[number, : block.keys] = np.arange(block.keys)
         padded[number, : block.queries] = False
-    heads = (query[:, None, :] + tokens * torch.arange(groups)[None, :, None]).flatten()
+    heads = query[:, None, :] + tokens * np.arange(groups)[None, :, None]
     # A padded query is at position 0 and sees the first key, so its softmax is finite; it is never
     # read.
-    holes = sent(padded, device) if padded.any() else None
+    holes = sent(torch.from_numpy(padded), device) if padded.any() else None
     return Batch(
-        sent(heads, device),
-        sent(key.flatten(), device),
-        sent(query_at, device),
-        sent(key_at, device),
+        sent(torch.from_numpy(heads.ravel()), device),
+        sent(torch.from_numpy(key.ravel()), device),
+        sent(torch.from_numpy(query_at), device),
+        sent(torch.from_numpy(key_at), device),
         holes,
     )

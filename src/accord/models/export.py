@@ -8,7 +8,8 @@ vocabulary) is found here, not by a user of the model.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,17 +49,30 @@ def save(
         if model.peft is not None:
             state = adapter_state(model, masters)
             # the base's embeddings are the base's, also where they carry an adapter
-            model.peft.save_pretrained(
-                str(folder),
-                state_dict=state,
-                selected_adapters=[TRAINED],
-                save_embedding_layers=False,
-            )
+            with _without_card(model.peft):
+                model.peft.save_pretrained(
+                    str(folder),
+                    state_dict=state,
+                    selected_adapters=[TRAINED],
+                    save_embedding_layers=False,
+                )
             _name_base(folder, model)
         else:
             model.network.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
     provenance.write(folder, record_of(model, made))
+
+
+@contextmanager
+def _without_card(peft: PeftModel) -> Iterator[None]:
+    """Keep PEFT from writing a model card of its own: the run's card takes its place, and compiling
+    its template takes as long as the whole save of a small adapter.
+    """
+    vars(peft)["create_or_update_model_card"] = lambda folder: None
+    try:
+        yield
+    finally:
+        del vars(peft)["create_or_update_model_card"]
 
 
 def adapter_state(model: LanguageModel, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -85,7 +85,8 @@ def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Seque
 def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> PerCompletion:
     """Compute the sums [N] of the completions of some trees, in their order."""
     answers = [(tree.prompt, completion) for tree in trees for completion in tree.completions]
-    sums = torch.stack([by_definition(model, *answer).sum() for answer in answers])
+    with own_attention(model):  # once for all: each switch walks through every module
+        sums = torch.stack([by_definition(model, *answer).sum() for answer in answers])
     count = torch.tensor([len(completion) for _, completion in answers], device=model.device)
     return Scores(sums, count) if isinstance(model, RewardModel) else Logps(sums, count)
 
