@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import pair_rows, write_rows
-from training.helpers import json_lines, run
+from training.helpers import AUDITED, json_lines, run
 from typer.testing import CliRunner
 
 from accord.cli.app import app
@@ -23,7 +23,7 @@ from accord.runs.recorded import Recorded
 from accord.types import UsageError
 
 EVIL = '<script>alert("x")</script><img src=https://evil.example/a.png>&amp;{{ 7*7 }}'
-FAST = {
+FAST = AUDITED | {
     "evaluate.every": 2,
     "monitor.samples": 2,
     "monitor.sample_tokens": 6,

@@ -9,7 +9,15 @@ from collections import Counter
 import pytest
 import yaml
 from conftest import pair_rows, write_rows
-from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
+from training.helpers import (
+    AUDITED,
+    json_lines,
+    labelled_rows,
+    metrics,
+    ready_for,
+    run,
+    stopped_after,
+)
 from training.worlds import in_world, train
 
 import accord
@@ -204,7 +212,7 @@ def test_the_audit_sees_repeats_between_files(tiny_folder, tmp_path):
         write_rows(tmp_path / "a.jsonl", pair_rows(20)),
         write_rows(tmp_path / "b.jsonl", pair_rows(20)),
     ]
-    result = run(tiny_folder, files, tmp_path / "run", steps=2)
+    result = run(tiny_folder, files, tmp_path / "run", steps=2, set=AUDITED)
     found = {f.check: f for f in result.findings}
     assert found["data.repeats"].verdict != "ok"
     audit = json.loads((tmp_path / "run/audit.json").read_text())

@@ -12,6 +12,7 @@ import torch
 from conftest import pair_rows, write_rows
 from safetensors.torch import load_file
 from training.helpers import (
+    AUDITED,
     DEFAULTS,
     json_lines,
     labelled_rows,
@@ -97,7 +98,13 @@ def test_a_run_leaves_a_whole_folder(
         else write_rows(tmp_path / "labels.jsonl", labelled_rows(pair_rows(8)))
     )
     result = run(
-        tiny_folder, data, tmp_path / "run", method=method, steps=3, held_out=held_out_file
+        tiny_folder,
+        data,
+        tmp_path / "run",
+        method=method,
+        steps=3,
+        held_out=held_out_file,
+        set=AUDITED,
     )
     present = {file.name for file in result.folder.iterdir()}
     tokens = {"pairs.json"} if method != "sft" else set()  # which has no rewards to compare
@@ -382,7 +389,9 @@ def test_warns_of_nothing_on_a_clean_run(tiny_folder, pairs_file, held_out_file,
     """A clean run stays silent: no finding is a warning. What the audit says of these made-up rows,
     which a few words decide, is true of them.
     """
-    result = run(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file, steps=1)
+    result = run(
+        tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file, steps=1, set=AUDITED
+    )
     raised = [f for f in result.findings if f.verdict in ("warning", "refused")]
     assert {f.check for f in raised} <= {"data.shortcut", "data.audit"}
 

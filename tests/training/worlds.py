@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 
 import torch.distributed as dist
-from training.helpers import DEFAULTS
+from training.helpers import run
 
 import accord
 from accord.types import AccordError
@@ -84,7 +84,7 @@ def train(folder, data, output, changes, before=None) -> dict:
     """A run as in `training.helpers.run`; `before(rank)` may break something first."""
     if before is not None:
         before(rank())
-    result = accord.train(model=str(folder), data=data, output=str(output), **DEFAULTS | changes)
+    result = run(folder, data, output, **changes)
     return {"saved": str(result.saved), "after": result.after, "best_step": result.best_step}
 
 
