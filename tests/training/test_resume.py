@@ -4,6 +4,7 @@ why it cannot.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,15 +50,32 @@ def same(one: Path, other: Path) -> None:
         ).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def straight(tiny_folder, tmp_path_factory):
+    """Runs that nothing stopped, on the rows that each test has: of the same settings, once."""
+    root, made = tmp_path_factory.mktemp("straight"), {}
+    data = write_rows(root / "pairs.jsonl", pair_rows(24))
+    held_out = write_rows(root / "held_out.jsonl", pair_rows(8, start=100))
+
+    def of(**changes) -> Path:
+        key = json.dumps(changes, sort_keys=True)
+        if key not in made:
+            given = {"held_out": held_out} if "held_out" in changes else {}
+            made[key] = run(tiny_folder, data, root / str(len(made)), **changes | given).folder
+        return made[key]
+
+    return of
+
+
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_resumed_equals_uninterrupted(
-    changes, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
+    changes, straight, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
 ):
     changes = {**changes}
     stop = changes.pop("stop", 2)
+    whole = straight(**changes)
     if changes.get("held_out"):
         changes["held_out"] = held_out_file
-    run(tiny_folder, pairs_file, tmp_path / "straight", **changes)
     with stopped_after(monkeypatch, stop), pytest.raises(Interrupted) as stopped:
         run(tiny_folder, pairs_file, tmp_path / "stopped", **changes)
     assert stopped.value.code == 75 and f'accord.resume("{tmp_path / "stopped"}")' in str(
@@ -65,20 +83,19 @@ def test_resumed_equals_uninterrupted(
     )
     result = accord.resume(str(tmp_path / "stopped"))
     assert result.steps == len(
-        [line for line in json_lines(tmp_path / "straight/metrics.jsonl") if "loss" in line]
+        [line for line in json_lines(whole / "metrics.jsonl") if "loss" in line]
     )
-    same(tmp_path / "straight", tmp_path / "stopped")
+    same(whole, tmp_path / "stopped")
 
 
 @pytest.mark.parametrize("at", [0, 2, 4], ids=["first", "middle", "last"])
 def test_stopped_inside_an_evaluation(
-    at, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
+    at, straight, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
 ):
     """The evaluation that the signal cut off is made up for, once; so is the best checkpoint that
     follows from it.
     """
     keywords = {"held_out": held_out_file, "set": {"evaluate.every": 2}}
-    run(tiny_folder, pairs_file, tmp_path / "straight", **keywords)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         evaluate = loop.evaluate
 
@@ -91,7 +108,7 @@ def test_stopped_inside_an_evaluation(
         run(tiny_folder, pairs_file, tmp_path / "stopped", **keywords)
     result = accord.resume(str(tmp_path / "stopped"))
     assert result.after and result.before
-    same(tmp_path / "straight", tmp_path / "stopped")
+    same(straight(held_out=True, set=keywords["set"]), tmp_path / "stopped")
 
 
 def test_lines_after_the_checkpoint_are_written_again(tiny_folder, pairs_file, tmp_path):
@@ -178,17 +195,30 @@ def test_no_run_there(tmp_path):
 # ---------------------------------------------------------------- what must be the same
 
 
-@pytest.fixture
-def stopped(tiny_folder, tmp_path, monkeypatch):
-    """A run stopped after its first step, on a copy of the model and on data of its own."""
-    import shutil
+@pytest.fixture(scope="module")
+def first_stopped(tiny_folder, tmp_path_factory):
+    """A run stopped after its first step, on a copy of the model and on data of its own; and a copy
+    of all of that.
+    """
+    place = tmp_path_factory.mktemp("stopped")
+    shutil.copytree(tiny_folder, place / "model")
+    data = write_rows(place / "data.jsonl", pair_rows(8))
+    held = write_rows(place / "held.jsonl", pair_rows(4, start=50))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        stopped_after(patch, 1),
+        pytest.raises(Interrupted),
+    ):
+        run(place / "model", data, place / "run", held_out=held, steps=2)
+    return place, shutil.copytree(place, tmp_path_factory.mktemp("as-it-was") / "copy")
 
-    shutil.copytree(tiny_folder, tmp_path / "model")
-    data = write_rows(tmp_path / "data.jsonl", pair_rows(8))
-    held = write_rows(tmp_path / "held.jsonl", pair_rows(4, start=50))
-    with stopped_after(monkeypatch, 1), pytest.raises(Interrupted):
-        run(tmp_path / "model", data, tmp_path / "run", held_out=held, steps=2)
-    return tmp_path
+
+@pytest.fixture
+def stopped(first_stopped):
+    """The same run as it was left, at its own place."""
+    place, copy = first_stopped
+    shutil.rmtree(place)
+    return shutil.copytree(copy, place)
 
 
 def edit(file: Path, old: str, new: str) -> None:
@@ -346,8 +376,6 @@ def test_a_checkpoint_without_a_digest_of_tokens_is_continued_with_a_note(
 
 def test_a_finished_run_on_another_base_is_not_opened(tiny_folder, tmp_path):
     """Its adapter would be read on weights that it was not trained on."""
-    import shutil
-
     shutil.copytree(tiny_folder, tmp_path / "model")
     run(
         tmp_path / "model",
@@ -462,19 +490,17 @@ def test_a_run_keeps_the_reference_that_it_began_with(
     same(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_a_run_without_a_checkpoint_begins_again(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    import shutil
-
-    run(tiny_folder, pairs_file, tmp_path / "straight")
+def test_a_run_without_a_checkpoint_begins_again(straight, tiny_folder, pairs_file, tmp_path):
     killed = run(tiny_folder, pairs_file, tmp_path / "killed").folder
     shutil.rmtree(killed / "checkpoints")
     accord.resume(str(killed))
-    same(tmp_path / "straight", killed)
+    same(straight(), killed)
 
 
-def test_a_run_of_the_former_version_goes_on(tiny_folder, pairs_file, tmp_path, monkeypatch):
+def test_a_run_of_the_former_version_goes_on(
+    straight, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     """Its config and its checkpoints have the former names of a few keys."""
-    run(tiny_folder, pairs_file, tmp_path / "straight")
     folder = tmp_path / "run"
     with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, folder)
@@ -491,4 +517,4 @@ def test_a_run_of_the_former_version_goes_on(tiny_folder, pairs_file, tmp_path, 
         files = written["files"] | {"state.json": entry}
         manifest.write_text(checkpoint._sealed(written["step"], files))
     accord.resume(str(folder))
-    same(tmp_path / "straight", folder)
+    same(straight(), folder)
