@@ -1,7 +1,8 @@
-"""What many tests share: a two-layer model with SmolLM2's own tokenizer, and a few rows."""
+"""What many tests share: a two-layer model, its tokenizer and SmolLM2's own, and a few rows."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -28,12 +29,26 @@ WORDS = (
     "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
 )
 
+TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{%"
+    " endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{%"
+    " endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
         name = getattr(item, "originalname", item.name)
         if is_slow(item.path, name, getattr(item, "fixturenames", [])):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the collector, which a run calls before it reads its model
+    back, need not walk through it each time (.3 s of a run of 3 s).
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -93,17 +108,45 @@ def cases():
 
 @pytest.fixture(scope="session")
 def tokenizer(smollm2_folder):
+    """SmolLM2's own, with its chat template."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(smollm2_folder)
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory, tokenizer):
-    """A random two-layer Llama in save_pretrained layout, with the real tokenizer and chat
-    template.
+def small_tokenizer():
+    """A byte-level BPE of 400 tokens with a ChatML template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(
+        [*WORDS, *(text for row in pair_rows(40) for text in row.values())], trainer
+    )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+    made.chat_template = TEMPLATE
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, small_tokenizer):
+    """A random two-layer Llama in save_pretrained layout, with a vocabulary of a few hundred
+    tokens: with 49,152, nearly all the time of a short run goes into the head.
     """
-    return save_tiny(tmp_path_factory.mktemp("tiny"), tokenizer)
+    return save_tiny(tmp_path_factory.mktemp("tiny"), small_tokenizer)
 
 
 def save_tiny(folder, tokenizer):

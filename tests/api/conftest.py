@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import pair_rows
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401
 
 
 @pytest.fixture

@@ -1,3 +1,3 @@
 """The tests of finished models use the small tokenizer of those of training."""
 
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401

@@ -175,7 +175,7 @@ def test_tokens_and_hardness(tiny_folder, tmp_path):
     )
     assert "59 of 60 pairs, read by the model" in found["hardness.ranked"]["says"]
     nll = found["hardness.on_policy"]["evidence"]["nll"]["chosen"]["value"]
-    assert 8 < nll < 16, "a random model: about log(49,152) nats a token"
+    assert 4 < nll < 11, "a random model: log(400) = 6.0 nats a token, and more for its spread"
     assert found["tokens.lengths"]["evidence"]["tokens"]["prompt"][2] > 20
 
 

@@ -1,3 +1,3 @@
 """The small vocabulary of the tests of training, for the judges among these tests."""
 
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from hub.server import serve
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401
 
 
 @pytest.fixture
@@ -32,6 +32,6 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def model_files(tiny_folder) -> dict[str, bytes]:  # noqa: F811
+def model_files(tiny_folder) -> dict[str, bytes]:
     """The files of a small model."""
     return {file.name: file.read_bytes() for file in Path(tiny_folder).iterdir() if file.is_file()}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401
 
 from accord.models.given import is_loaded, require_plain, save_given
 from accord.models.load import load
@@ -15,7 +15,7 @@ from accord.types import UsageError
 
 
 @pytest.fixture
-def network(tiny_folder):  # noqa: F811
+def network(tiny_folder):
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(tiny_folder)

@@ -1,3 +1,3 @@
 """For tests of what is online: the two-layer model of the tests of training."""
 
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401

@@ -1,3 +1,3 @@
 """The tests of several runs in one command use the small tokenizer of those of training."""
 
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401
