@@ -74,6 +74,10 @@ def test_masters_are_what_is_saved(tiny_folder, tmp_path):
     stored = load_file(tmp_path / "out" / "adapter_model.safetensors")
     for name, master in masters.items():
         assert torch.equal(stored[name.replace(".default.", ".")], master)
+    # PEFT's own card only where it is asked for, and the model is as it was
+    assert not (tmp_path / "out/README.md").exists()
+    save(model, tmp_path / "out", masters, card=True)
+    assert (tmp_path / "out/README.md").is_file()
 
 
 def test_an_adapter_that_went_on_saves_what_was_trained_and_not_its_reference(

@@ -204,11 +204,7 @@ def first_stopped(tiny_folder, tmp_path_factory):
     shutil.copytree(tiny_folder, place / "model")
     data = write_rows(place / "data.jsonl", pair_rows(8))
     held = write_rows(place / "held.jsonl", pair_rows(4, start=50))
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        stopped_after(patch, 1),
-        pytest.raises(Interrupted),
-    ):
+    with pytest.MonkeyPatch.context() as patch, stopped_after(patch, 1), pytest.raises(Interrupted):
         run(place / "model", data, place / "run", held_out=held, steps=2)
     return place, shutil.copytree(place, tmp_path_factory.mktemp("as-it-was") / "copy")
 

@@ -86,7 +86,7 @@ def export_run(
                 " the adapter does to the logits",
                 (*unfinished, *done.notes),
             )
-        export.save(model, staging, masters.masters, made)
+        export.save(model, staging, masters.masters, made, card=True)
         apart = export.read_back(model, staging, probe)
         return Exported(target, f"logits apart by {apart:.1e} of their spread", unfinished)
 
