@@ -7,7 +7,6 @@ import json
 import shlex
 
 import pytest
-from conftest import pair_rows, write_rows
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -32,14 +31,11 @@ def train(model, data, output, *more):
     return invoke("train", *flags, *short, *more)
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ending")
-    data = write_rows(folder / "pairs.jsonl", pair_rows(24))
-    held_out = write_rows(folder / "held_out.jsonl", pair_rows(8, start=100))
-    done = train(tiny_folder, data, folder / "run", "--held-out", held_out)
+@pytest.fixture
+def finished(tiny_folder, pairs_file, held_out_file, tmp_path):
+    done = train(tiny_folder, pairs_file, tmp_path / "run", "--held-out", held_out_file)
     assert done.exit_code == 0, done.output
-    return folder / "run", done
+    return tmp_path / "run", done
 
 
 def test_a_run_ends_with_the_words_of_its_report(finished):
