@@ -137,7 +137,10 @@ TABLE = pd.DataFrame(ROWS)
         (lambda: made(lr=1e-3), "here it is learning_rate="),
         (lambda: made(warmup_steps=3), r"TRL's name; here it is set=\{'train.warmup'"),
         (lambda: made(cutoff_len=64), "LLaMA-Factory's name; here it is max_tokens="),
-        (lambda: made(gamma=1.0), "'gamma', which simpo and ppo take. dpo accepts: beta, "),
+        (
+            lambda: made(gamma=1.0),
+            "'gamma', which simpo and alphapo and ppo take. dpo accepts: beta, ",
+        ),
     ],
 )
 def test_a_slip_is_answered_in_words(call, says, tmp_path, monkeypatch):

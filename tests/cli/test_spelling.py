@@ -95,7 +95,7 @@ def test_a_flag_of_no_tool_is_left_to_the_parser():
 
 
 def test_a_loss_that_is_not_here_says_so():
-    with pytest.raises(UsageError, match="no equivalent here: accord has dpo"):
+    with pytest.raises(UsageError, match="no equivalent here: accord methods"):
         understood("--loss_type discopop")
 
 
