@@ -1,5 +1,5 @@
-"""GRPO with answers of a vLLM server and with those of the local decoder: do rewards rise alike, how
-far apart are the log-probs, and how many answers a second does each draw?
+"""GRPO with answers of a vLLM server and with those of the local decoder: do rewards rise alike,
+how far apart are the log-probs, and how many answers a second does each draw?
 
     make vllm
     accord serve-policy smollm2 --max-model-len 512 --start

@@ -161,7 +161,7 @@ def test_the_cause_of_a_gap_is_named(fault, sampler, server, monkeypatch):
 def test_a_version_one_update_old_is_seen_within_the_bound(sampler, server):
     """What one update moves is less than the bound; the gap's direction tells."""
     draw(sampler)
-    learn(sampler, 0.002, seed=2)
+    learn(sampler, 0.0003, seed=2)
     server.faults = {"stale"}
     said = refusal(draw, sampler)
     assert said.startswith("stale version: ") and " within 0.0" in said
