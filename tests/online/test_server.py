@@ -4,6 +4,7 @@ lost.
 
 from collections import Counter
 
+import httpx
 import pytest
 import torch
 from online.stand_in import NAME, standing_in
