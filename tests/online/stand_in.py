@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager
 from copy import deepcopy
@@ -238,8 +237,6 @@ def standing_in(folder: Path, **settings):
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            if state.hit("slow"):
-                time.sleep(0.6)
             if state.hit("killed"):
                 self.close_connection = True
                 return

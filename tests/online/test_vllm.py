@@ -16,7 +16,7 @@ ADDRESS = os.environ.get("TEST_VLLM")
 @pytest.mark.real
 @pytest.mark.skipif(not ADDRESS, reason="no vLLM: TEST_VLLM names the address of a server")
 def test_the_embedded_model_is_served_as_it_is_trained(smollm2_folder, tmp_path):
-    """Base, a nudged policy, and each version: measured .03 nats a token apart in float32."""
+    """Base, a nudged policy, and each version."""
     file = tmp_path / "prompts.txt"
     file.write_text("".join(f"Tell me about the number {n}.\n" for n in range(6)))
     fields = {

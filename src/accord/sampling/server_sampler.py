@@ -160,7 +160,7 @@ class ServerSampler:
                 else other_base(verdict, self.sync.base, self.client.name)
             )
         return Finding(
-            "sampler.base", "ok", summarise(verdict, f"{self.sync.base}, without adapters,")
+            "sampler.base", "ok", summarise(verdict, f"{self.sync.base} without adapters")
         )
 
     def _base_gap(self) -> Verdict:

@@ -15,7 +15,7 @@ def summarise(verdict: Verdict, what: str) -> str:
     blind = [w for w in verdict.weighed if not w.told_apart and math.isfinite(w.error)]
     words = " or ".join(f"{w.hypothesis.name!r}" for w in blind)
     more = f"; too near to tell from {words}" if blind else ""
-    return f"{what} has the trainer's log-probs there {_gap(verdict.gap, verdict.bound)}{more}"
+    return f"{what}: server and trainer agree {_gap(verdict.gap, verdict.bound)}{more}"
 
 
 def explain(verdict: Verdict, what: str, server: str) -> str:
