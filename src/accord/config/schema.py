@@ -209,6 +209,20 @@ class RolloutsConfig(Section):
     """Temperature of the draws. A policy gradient needs answers drawn at 1, and takes no other."""
     num_iterations: Positive = 1
     """Updates made from one batch of answers before the next is drawn."""
+    ahead: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
+    """Batches that are drawn before their turn: batch n by the weights that batch n - ahead begins
+    with. 0: each by the policy as it stands. A method without ratios takes no other."""
+    max_gap: Annotated[float, Field(strict=True, gt=0)] = 0.1
+    """Largest mean difference of the sampler's log-probs from the trainer's in a batch, in nats a
+    token. Over it the run ends, unless `correction` makes up for it."""
+    correction: Literal["none", "tis", "mask", "icepop"] = "none"
+    """Weights that make up for a sampler with other probabilities than the trainer's: ratios cut at
+    correction_clip (tis); whole answers left out, by their mean gap (mask); ratios, and 0 for
+    tokens outside correction_low to correction_clip (icepop)."""
+    correction_clip: Annotated[float, Field(strict=True, gt=1)] | None = None
+    """Upper bound of the correction's ratios. null: 2 for tis, 5 for icepop, 1.1 for mask."""
+    correction_low: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    """Lower bound of icepop's ratios. null: 0.5."""
     pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
     """Rule that picks the answers which an objective of pairs compares; see `accord pair`."""
     margin: Annotated[float, Field(strict=True, ge=0)] = 0.0

@@ -17,6 +17,7 @@ from torch import Tensor
 from accord.objectives import BoundObjective
 from accord.objectives.policy_table import BoundPolicy
 from accord.rollouts.estimates import Answers, CarryOver, estimate_advantages, flat
+from accord.rollouts.mismatch import PLAIN, Mismatch
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.record import Answer
 from accord.types import Rollout, Tree, UsageError
@@ -32,6 +33,7 @@ class RolloutBatch:
     figures: dict[str, float]
     carried: CarryOver
     reasons: Counter = field(default_factory=Counter)  # why prompts are not trained on
+    updates: int = 0  # fewest updates that the weights had had which drew the answers
 
 
 def build_batch(
@@ -41,6 +43,7 @@ def build_batch(
     pairing: Pairing,
     carried: CarryOver,
     first_row: int,
+    mismatch: Mismatch = PLAIN,
 ) -> RolloutBatch:
     """Build groups or pairs from a batch of answers.
 
@@ -51,10 +54,11 @@ def build_batch(
     """
     groups = group_by_prompt(answers)
     if isinstance(objective, BoundPolicy):
-        out = _rollouts(groups, prompts, objective, carried, first_row)
+        out = _rollouts(groups, prompts, objective, carried, first_row, mismatch)
     else:
         out = _pairs(groups, prompts, pairing, carried, first_row)
-    out.figures = {**figures(answers), **out.figures}
+    out.figures = {**figures(answers), **mismatch.figures(answers), **out.figures}
+    out.updates = min(answer.updates for answer in answers)
     return out
 
 
@@ -101,6 +105,7 @@ def _rollouts(
     objective: BoundPolicy,
     carried: CarryOver,
     first_row: int,
+    mismatch: Mismatch,
 ) -> RolloutBatch:
     """Make one tree per prompt, with the advantages of its answers' tokens; leave out answers
     without a reward.
@@ -114,6 +119,10 @@ def _rollouts(
     advantages, returns, after = estimate_advantages(
         objective.estimate, batch, objective.settings, carried
     )
+    # a weight of a token's term in the loss is one of its advantage: w ≥ 0, and every loss here is
+    # so for w A what w times it is for A (tests/objectives/test_corrections.py)
+    weights, weighed = mismatch.weights([a for group in kept for a in group])
+    advantages = advantages if weights is None else advantages * weights
     per_tree = [sum(a.count for a in group) for group in kept]
 
     def pieces(values: Tensor | None) -> Sequence[Tensor | None]:
@@ -137,7 +146,7 @@ def _rollouts(
             zip(kept, *columns, strict=True)
         )
     ]
-    more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
+    more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept), **weighed}
     if returns is not None:
         assert batch.expected is not None, "what is to be learned is learned by a value head"
         residual = (returns - batch.expected).square().mean() / returns.var().clamp_min(1e-12)

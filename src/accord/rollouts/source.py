@@ -3,7 +3,8 @@
     prompts ─▶ K answers ─▶ rewards ─▶ groups or pairs
 
 A batch is drawn by the policy as it stands, used for `rollouts.num_iterations` updates, and written
-to rollouts/ before the first of them. A run that was killed and is resumed reads it there: nothing
+to rollouts/ before the first of them; with `rollouts.ahead` it is drawn some batches before its
+turn (`Schedule`). A run that was killed and is resumed reads it there: nothing
 is drawn, or paid for, twice. It names the weights that drew it, so that a batch of other weights
 is not mistaken for this policy's.
 """
@@ -34,9 +35,11 @@ from accord.rollouts.estimates import CarryOver
 from accord.rollouts.evaluation import evaluate_answers
 from accord.rollouts.files import BatchFiles
 from accord.rollouts.measuring import assign_rewards, kl_reference, measure_logps
+from accord.rollouts.mismatch import Mismatch
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.prompts import PromptSet
 from accord.rollouts.record import Answer, Segment
+from accord.rollouts.schedule import Schedule
 from accord.runs.display import Display
 from accord.runs.judging_costs import JudgingCosts
 from accord.runs.signals import Stop
@@ -62,8 +65,9 @@ class RolloutSource:
     stop: Stop
     folder: Path | None  # the run's folder; with None nothing is written
     held_out: PromptSet | None = None
-    _number: int | None = None
-    _made: RolloutBatch | None = None
+    batches: int | None = None  # of the whole run; None: nobody knows
+    _now: int = 0  # the update that is made next
+    _made: dict[int, RolloutBatch] = field(default_factory=dict)
     _carried: dict[int, CarryOver] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,6 +76,8 @@ class RolloutSource:
             self.folder,
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
         )
+        self.mismatch = Mismatch.of(settings)
+        self.schedule = Schedule(settings.ahead, settings.num_iterations)
         self.files = BatchFiles(self.folder, self.display)
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
         self.prompts.of_tree = self.prompt_of
@@ -95,8 +101,15 @@ class RolloutSource:
         return self.held_out is not None
 
     def batch(self, update: int) -> list[Tree]:
-        """Return the trees that update `update` trains on."""
-        return self.drawn_batch(self._number_of(update), self.is_fresh(update)).trees
+        """Return the trees that update `update` trains on; draw what is due before it."""
+        number, self._now = self.schedule.batch_of(update), update
+        due = self.schedule.due(update, self.batches)
+        made = self.drawn_batch(number, fresh=number in due)
+        for later in due:
+            self.drawn_batch(later, fresh=True)
+        self.schedule.require_young(number, update, made.updates)
+        self._made = {n: each for n, each in self._made.items() if n >= number}
+        return made.trees
 
     def expected(self, update: int) -> list[Tree]:
         """Return the same as `batch`: answers have no order but that of their batch."""
@@ -118,18 +131,13 @@ class RolloutSource:
         return True
 
     def is_fresh(self, update: int) -> bool:
-        """Tell whether this is the first update of its batch, so that the policy is the one that
-        drew it.
-        """
-        return update % self.config.rollout_settings.num_iterations == 0
-
-    def _first_update(self, number: int) -> int:
-        """Return the first update of a batch."""
-        return number * self.config.rollout_settings.num_iterations
+        """Tell whether the policy before this update is the one that drew its batch."""
+        return self.drawn_batch(self.schedule.batch_of(update)).updates == update
 
     def metrics(self, update: int) -> dict[str, float]:
         """Return the metrics of an update's batch of answers."""
-        return self.drawn_batch(self._number_of(update)).figures
+        made = self.drawn_batch(self.schedule.batch_of(update))
+        return {**made.figures, "rollouts/staleness": update - made.updates}
 
     def files_of(self, rows: Sequence[int]) -> None:
         return None  # prompts are of one file
@@ -204,9 +212,6 @@ class RolloutSource:
     def conversations(self, count: int) -> list[tuple[int, ...]]:
         return self.prompts.trees[:count]
 
-    def _number_of(self, update: int) -> int:
-        return update // self.config.rollout_settings.num_iterations
-
     # ------------------------------------------------------------ batches of answers
 
     @property
@@ -231,16 +236,23 @@ class RolloutSource:
         """Return batch `number`; draw it now if it was not drawn before.
 
         Args:
-          fresh: the policy as it stands must be the one that draws the batch, as before its first
-            update.
+          fresh: the policy as it stands must be the one that draws the batch, as at its time.
 
         Raises:
-          Refused: the batch has nothing to train on, after several draws.
+          Refused: the batch has nothing to train on, after several draws; or the sampler is too far
+            from the trainer.
         """
-        if self._made is None or self._number != number:
-            self._made, self._number = self._read(number, fresh) or self._draw(number), number
-            self._carried[number] = self._made.carried
-        return self._made
+        if number not in self._made:
+            made = self._read(number, fresh)
+            if made is None and not fresh:
+                self.display.line(
+                    f"! batch {number} of answers is gone, as are the weights that drew it; drawn"
+                    f" again by those after {plural(self._now, 'update')}"
+                )
+            made = made or self._draw(number)
+            self.mismatch.require_near(number, made.figures)
+            self._made[number], self._carried[number] = made, made.carried
+        return self._made[number]
 
     def prompt_of(self, row: int) -> int:
         """Return the prompt that a tree answers, by the tree's number."""
@@ -278,7 +290,7 @@ class RolloutSource:
         policy = self.sampler.policy_version()
         answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
         for answer in answers:
-            answer.policy, answer.updates = policy, self._first_update(number)
+            answer.policy, answer.updates = policy, self._now
         assign_rewards(self.reward, self.prompts, answers)
         self.judging.write()
         self.stop.poll()
@@ -358,6 +370,7 @@ class RolloutSource:
             self.pairing,
             self._before(number),
             number * self.width,
+            mismatch=self.mismatch,
         )
         # at another temperature the answers are not the policy's own, and their log-ratio is no KL
         if self.config.rollout_settings.temperature != 1:

@@ -123,11 +123,14 @@ def _tree(tree: Sequence, row: int) -> Rollout:
     )
 
 
-def on_policy(gap: float, learner: UpdateContext) -> Finding:
+def on_policy(gap: float, learner: UpdateContext, beyond: float = 0.0) -> Finding:
     """Compare the sampler's log-probs of the answers with those of the path that trains: are the
     first ratios 1?
+
+    Args:
+      beyond: nats a token that are allowed beside rounding: of a sampler with kernels of its own.
     """
-    allowed = 2 * learner.forward.bounds.answer
+    allowed = max(2 * learner.forward.bounds.answer, beyond)
     says = (
         f"sampler and training agree on the answers' log-probs within {gap:.1e} nats a token"
         f" (allowed {allowed:g})"

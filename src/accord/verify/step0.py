@@ -49,6 +49,7 @@ class StepZero:
     exact: bool = True
     fixed: bool = True
     sampler_gap: float = 0.0  # nats per token, of rollouts
+    allowed_gap: float = 0.0  # beside rounding
     spread: Sequence[Tree] = ()  # rows of the shortest, middle and longest length
 
     @property
@@ -155,7 +156,7 @@ STEP0: tuple[Check[StepZero], ...] = (
     _proof(
         "on_policy",
         "sampler and training agree on the answers' log-probs",
-        lambda c: rollout_proofs.on_policy(c.sampler_gap, c.learner),
+        lambda c: rollout_proofs.on_policy(c.sampler_gap, c.learner, c.allowed_gap),
         ROLLOUTS,
     ),
     _proof(
@@ -267,12 +268,15 @@ def prove(
 
 
 def prove_sampled(
-    learner: UpdateContext, optimizer: Optimizer, first: RolloutBatch
+    learner: UpdateContext, optimizer: Optimizer, first: RolloutBatch, allowed_gap: float = 0.0
 ) -> list[Finding]:
     """Make every proof of a run that learns from its own answers, on the first batch, which stays
     as it is.
+
+    Args:
+      allowed_gap: nats a token by which the sampler may differ from the trainer beside rounding.
     """
     trees = as_rollouts(sorted(first.trees, key=lambda tree: tree.tokens)[:4])
     gap = first.figures["rollouts/sampler_gap"]
-    about = StepZero(learner, optimizer, Batch(0, trees), sampler_gap=gap)
+    about = StepZero(learner, optimizer, Batch(0, trees), sampler_gap=gap, allowed_gap=allowed_gap)
     return run_table(STEP0, about, about.offers)

@@ -26,6 +26,7 @@ from accord.models.model_checks import halved, model_findings
 from accord.models.trainable import make_trainable
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
+from accord.objectives.corrections import CORRECTIONS
 from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.load import load_rewards, permitted_weak
 from accord.rewards.reward import Weighted
@@ -133,6 +134,7 @@ def prepare_rollouts(
         stop,
         None if dry_run or folder is None else folder.path,
         held_out,
+        -(-steps // config.rollout_settings.num_iterations),
     )
     width, proofs = _prove(config, learner, optimizer, kind, source, display)
     memory = fit_into_memory(config.train, learner, optimizer, source.largest(steps))
@@ -179,6 +181,27 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
             and not objective.uses_ratios
             and settings.num_iterations > 1
             and "without ratios a second pass is off-policy"
+        ),
+        "rollouts.ahead": (
+            isinstance(objective, BoundPolicy)
+            and not objective.uses_ratios
+            and settings.ahead > 0
+            and "without ratios the answers of an older policy are off-policy"
+        ),
+        "rollouts.correction": (
+            settings.correction != "none"
+            and not policy
+            and "a pair is compared, and a weight of its tokens has no meaning"
+        ),
+        "rollouts.correction_clip": (
+            settings.correction_clip is not None
+            and settings.correction == "none"
+            and "rollouts.correction is none, and it would bound nothing"
+        ),
+        "rollouts.correction_low": (
+            settings.correction_low is not None
+            and (settings.correction == "none" or CORRECTIONS[settings.correction].low is None)
+            and f"rollouts.correction is {settings.correction}, which has no lower bound"
         ),
         "rollouts.gold": (
             bool(settings.gold)
@@ -364,7 +387,14 @@ def _prove(
     if isinstance(learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
         cut = cut_answers(learner.objective, first.figures["rollouts/ended"], limit)
-        proofs = prove_sampled(learner, optimizer, first)
+        # a corrected gap, and one between two programs, may be more than rounding
+        weighed = settings.correction != "none"
+        elsewhere = not isinstance(source.sampler, LocalSampler)
+        allowed = max(
+            settings.max_gap if elsewhere else 0.0,
+            first.figures["rollouts/sampler_gap"] if weighed else 0.0,
+        )
+        proofs = prove_sampled(learner, optimizer, first, allowed)
         return 0.0, [*proofs, cut, equal_rewards(first.figures)]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
     width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
