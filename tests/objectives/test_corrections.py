@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from accord.config.schema import RolloutsConfig
 from accord.objectives import POLICY_OBJECTIVES, resolve
 from accord.objectives.corrections import CORRECTIONS
 from accord.objectives.policy_gradient import Rollouts
@@ -134,3 +135,11 @@ def test_the_gap_is_measured_and_bounded():
     assert "60% of the tokens over 0.4" in said and "rollouts.correction=tis" in said
     Mismatch(max_gap=0.4, correction="tis").require_near(7, out.figures)
     Mismatch(max_gap=0.7).require_near(7, out.figures)
+
+
+@pytest.mark.parametrize(
+    "given, rounding, bound", [(None, 1e-4, 0.1), (None, 0.2, 0.2), (0.05, 0.2, 0.05)]
+)
+def test_the_bound_is_a_tenth_or_rounding_or_as_told(given, rounding, bound):
+    settings = RolloutsConfig(rewards=["length"], max_gap=given)
+    assert Mismatch.of(settings, rounding).max_gap == bound

@@ -29,10 +29,18 @@ class Mismatch:
     low: float | None = None
 
     @classmethod
-    def of(cls, settings: RolloutsConfig) -> Mismatch:
-        """Read the settings of a run."""
+    def of(cls, settings: RolloutsConfig, rounding: float) -> Mismatch:
+        """Read the settings of a run.
+
+        Args:
+          rounding: nats a token that two right ways to the same log-probs may differ by.
+        """
+        usual = max(cls.max_gap, rounding)
         return cls(
-            settings.max_gap, settings.correction, settings.correction_clip, settings.correction_low
+            usual if settings.max_gap is None else settings.max_gap,
+            settings.correction,
+            settings.correction_clip,
+            settings.correction_low,
         )
 
     def figures(self, answers: Sequence[Answer]) -> dict[str, float]:

@@ -4,9 +4,9 @@
 
 A batch is drawn by the policy as it stands, used for `rollouts.num_iterations` updates, and written
 to rollouts/ before the first of them; with `rollouts.ahead` it is drawn some batches before its
-turn (`Schedule`). A run that was killed and is resumed reads it there: nothing
-is drawn, or paid for, twice. It names the weights that drew it, so that a batch of other weights
-is not mistaken for this policy's.
+turn (`Schedule`). A run that was killed and is resumed reads it there: nothing is drawn, or paid
+for, twice. It names the weights that drew it, so that a batch of other weights is not mistaken for
+this policy's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RolloutSource:
             self.folder,
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
         )
-        self.mismatch = Mismatch.of(settings)
+        self.mismatch = Mismatch.of(settings, self.learner.forward.bounds.mean)
         self.schedule = Schedule(settings.ahead, settings.num_iterations)
         self.files = BatchFiles(self.folder, self.display)
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)

@@ -25,6 +25,8 @@ from accord.types import UsageError
 REFERENCES = ("last", "first", "moving")
 EACH = "prompts per round"  # key of the plan
 MOST = 10_000_000
+# fields of rollouts for runs that learn while they draw
+ONLINE = ("ahead", "max_gap", "correction", "correction_clip", "correction_low")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ def _require_rollouts(base: Config) -> None:
             f"objective = {objective.name}: a round trains a policy on pairs of its own answers."
             " Take dpo, ipo, simpo, orpo, …"
         )
+    for name in ONLINE:
+        if getattr(rollouts, name) != type(rollouts).model_fields[name].default:
+            raise UsageError(
+                f"rollouts.{name} is of runs that learn while they draw; a round draws its answers"
+                " first, and it would do nothing. Leave it out."
+            )
     if base.train.epochs is not None:
         raise UsageError(
             "train.epochs: over a round's pairs that is rollouts.num_iterations. Leave it out."

@@ -182,27 +182,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
             and settings.num_iterations > 1
             and "without ratios a second pass is off-policy"
         ),
-        "rollouts.ahead": (
-            isinstance(objective, BoundPolicy)
-            and not objective.uses_ratios
-            and settings.ahead > 0
-            and "without ratios the answers of an older policy are off-policy"
-        ),
-        "rollouts.correction": (
-            settings.correction != "none"
-            and not policy
-            and "a pair is compared, and a weight of its tokens has no meaning"
-        ),
-        "rollouts.correction_clip": (
-            settings.correction_clip is not None
-            and settings.correction == "none"
-            and "rollouts.correction is none, and it would bound nothing"
-        ),
-        "rollouts.correction_low": (
-            settings.correction_low is not None
-            and (settings.correction == "none" or CORRECTIONS[settings.correction].low is None)
-            and f"rollouts.correction is {settings.correction}, which has no lower bound"
-        ),
+        **_off_policy(config, objective),
         "rollouts.gold": (
             bool(settings.gold)
             and config.data.held_out is None
@@ -233,6 +213,34 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         raise UsageError("Rollouts are drawn in one process. Leave out torchrun.")
     if objective.needs != "logps" or objective.context is not None:
         raise UsageError(f"{objective.name} does not train on rollouts.")
+
+
+def _off_policy(config: Config, objective: BoundObjective) -> dict[str, str | bool]:
+    """Say what is wrong with the settings for answers that are not quite the policy's own."""
+    settings = config.rollout_settings
+    return {
+        "rollouts.ahead": (
+            isinstance(objective, BoundPolicy)
+            and not objective.uses_ratios
+            and settings.ahead > 0
+            and "without ratios the answers of an older policy are off-policy"
+        ),
+        "rollouts.correction": (
+            settings.correction != "none"
+            and not isinstance(objective, BoundPolicy)
+            and "a pair is compared, and a weight of its tokens has no meaning"
+        ),
+        "rollouts.correction_clip": (
+            settings.correction_clip is not None
+            and settings.correction == "none"
+            and "rollouts.correction is none, and it would bound nothing"
+        ),
+        "rollouts.correction_low": (
+            settings.correction_low is not None
+            and (settings.correction == "none" or CORRECTIONS[settings.correction].low is None)
+            and f"rollouts.correction is {settings.correction}, which has no lower bound"
+        ),
+    }
 
 
 def is_set(config: Config, path: str) -> bool:
@@ -391,7 +399,7 @@ def _prove(
         weighed = settings.correction != "none"
         elsewhere = not isinstance(source.sampler, LocalSampler)
         allowed = max(
-            settings.max_gap if elsewhere else 0.0,
+            source.mismatch.max_gap if elsewhere else 0.0,
             first.figures["rollouts/sampler_gap"] if weighed else 0.0,
         )
         proofs = prove_sampled(learner, optimizer, first, allowed)
