@@ -105,12 +105,11 @@ def test_a_stand_in_draws_for_a_run(tiny_folder, tmp_path):
         "rollouts.rewards": ["length"],
         "rollouts.num_generations": 3,
         "rollouts.max_new_tokens": 6,
+        "rollouts.max_gap": 100.0,  # it says .5 nats of every token
     }
     ready = ready_for(tiny_folder, str(prompts), method="grpo", batch_size=4, fields=fields)
     sampler: Sampler = Fixed()
-    source = replace(
-        ready.source, sampler=sampler, folder=tmp_path, _made=None, _number=None, _carried={}
-    )
+    source = replace(ready.source, sampler=sampler, folder=tmp_path, _made={}, _carried={})
     batch = source.drawn_batch(0, fresh=True)
     assert sampler.asked == [(12, 6, 1.0, 0)]
     assert sorted(len(c) for tree in batch.trees for c in tree.completions) == sorted([1, 2, 3] * 4)
@@ -118,5 +117,5 @@ def test_a_stand_in_draws_for_a_run(tiny_folder, tmp_path):
     fifth = line["answers"][4]
     assert fifth["policy"] == "fixed" and fifth["text"] == "answer 4" and not fifth["ended"]
     assert fifth["segments"] == [{"author": "policy", "tokens": [7, 7], "sampled": [-0.5, -0.5]}]
-    again = replace(source, _made=None, _number=None)
+    again = replace(source, _made={})
     assert again.drawn_batch(0, fresh=True).trees == batch.trees and len(sampler.asked) == 1

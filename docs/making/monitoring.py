@@ -161,6 +161,36 @@ METRICS = {
         "rounding: .01 in bfloat16",
         "a tenth and more: what is learned from is another policy",
     ),
+    "rollouts/sampler_gap_token": (
+        "mean difference of the two for a token, nats; the bound is rollouts.max_gap",
+        "as rollouts/sampler_gap",
+        "grows: older weights, or an adapter that is not applied",
+    ),
+    "rollouts/sampler_gap_worst": (
+        "the largest difference of one token, nats",
+        "under 1",
+        "a few nats: look at rollouts.correction",
+    ),
+    "rollouts/sampler_gap_over": (
+        "share of tokens that differ by more than rollouts.max_gap",
+        "near 0",
+        "grows",
+    ),
+    "rollouts/correction_weight": (
+        "with rollouts.correction: mean importance weight of a token",
+        "near 1",
+        "far from 1: the answers are another policy's",
+    ),
+    "rollouts/correction_cut": (
+        "share of tokens whose weight the correction's bound held, or that it left out",
+        "near 0",
+        "over a tenth: little is learned from, or by biased weights",
+    ),
+    "rollouts/staleness": (
+        "updates between the weights that drew the answers and those that learn from them",
+        "from 0 to num_iterations - 1; with rollouts.ahead more",
+        "–",
+    ),
     "rollouts/value_explained": (
         (
             "ppo: share of the returns' variance that the value head foresees, 1 − mean (R − V)² /"

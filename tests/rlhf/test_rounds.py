@@ -288,6 +288,7 @@ BAD = {
     "no pairs": ({"objective.name": "grpo"}, {}, "pairs of its own answers"),
     "epochs": ({"train.steps": None, "train.epochs": 2}, {}, "rollouts.num_iterations"),
     "passes that do nothing": ({"rollouts.num_iterations": 2}, {}, "would do nothing"),
+    "batches ahead": ({"rollouts.ahead": 1}, {}, "learn while they draw"),
     "unknown reference": ({}, {"reference": "second"}, "expected last, first, moving"),
     "no reference to choose": (
         {"objective.name": "simpo"},

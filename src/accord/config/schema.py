@@ -223,6 +223,21 @@ class RolloutsConfig(Section):
     overlong_buffer: Positive | None = None
     """soft: tokens before max_new_tokens over which the penalty grows from 0 to 1; null takes a
     fifth of max_new_tokens."""
+    ahead: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
+    """Batches that are drawn before their turn: batch n by the weights that batch n - ahead begins
+    with. 0: each by the policy as it stands. A method without ratios takes no other."""
+    max_gap: Annotated[float, Field(strict=True, gt=0)] | None = None
+    """Largest mean difference of the sampler's log-probs from the trainer's in a batch, in nats a
+    token. Over it the run ends, unless `correction` makes up for it. null: 0.1, or what rounding
+    accounts for, as measured on this model and machine, if that is more."""
+    correction: Literal["none", "tis", "mask", "icepop"] = "none"
+    """Weights that make up for a sampler with other probabilities than the trainer's: ratios cut at
+    correction_clip (tis); whole answers left out, by their mean gap (mask); ratios, and 0 for
+    tokens outside correction_low to correction_clip (icepop)."""
+    correction_clip: Annotated[float, Field(strict=True, gt=1)] | None = None
+    """Upper bound of the correction's ratios. null: 2 for tis, 5 for icepop, 1.1 for mask."""
+    correction_low: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    """Lower bound of icepop's ratios. null: 0.5."""
     pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
     """Rule that picks the answers which an objective of pairs compares; see `accord pair`."""
     margin: Annotated[float, Field(strict=True, ge=0)] = 0.0

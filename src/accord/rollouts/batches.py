@@ -17,6 +17,7 @@ from torch import Tensor
 from accord.objectives import BoundObjective
 from accord.objectives.policy_table import BoundPolicy
 from accord.rollouts.estimates import Answers, CarryOver, estimate_advantages, flat
+from accord.rollouts.mismatch import PLAIN, Mismatch
 from accord.rollouts.overlong import KEEP, MASKED, Overlong
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.record import Answer
@@ -33,6 +34,7 @@ class RolloutBatch:
     figures: dict[str, float]
     carried: CarryOver
     reasons: Counter = field(default_factory=Counter)  # why prompts are not trained on
+    updates: int = 0  # fewest updates that the weights had had which drew the answers
 
 
 def build_batch(
@@ -43,6 +45,7 @@ def build_batch(
     carried: CarryOver,
     first_row: int,
     overlong: Overlong = KEEP,
+    mismatch: Mismatch = PLAIN,
 ) -> RolloutBatch:
     """Build groups or pairs from a batch of answers.
 
@@ -55,7 +58,7 @@ def build_batch(
         [replace(a, reward=overlong.reward(a.reward, a.count, a.ended)) for a in answers]
     )
     if isinstance(objective, BoundPolicy):
-        out = _rollouts(groups, prompts, objective, carried, first_row, overlong)
+        out = _rollouts(groups, prompts, objective, carried, first_row, overlong, mismatch)
     else:
         whole, _ = _trained(groups, overlong)
         out = _pairs(whole, prompts, pairing, carried, first_row)
@@ -63,7 +66,8 @@ def build_batch(
             out.reasons[MASKED] = len(groups) - len(whole)
     if overlong.kind == "soft":
         out.figures["rollouts/length_penalty"] = fmean(overlong.penalty(a.count) for a in answers)
-    out.figures = {**figures(answers), **out.figures}
+    out.figures = {**figures(answers), **mismatch.figures(answers), **out.figures}
+    out.updates = min(answer.updates for answer in answers)
     return out
 
 
@@ -111,6 +115,7 @@ def _rollouts(
     carried: CarryOver,
     first_row: int,
     overlong: Overlong,
+    mismatch: Mismatch,
 ) -> RolloutBatch:
     """Make one tree per prompt, with the advantages of its answers' tokens; leave out answers
     without a reward, and after the comparison those that are masked.
@@ -124,6 +129,10 @@ def _rollouts(
     advantages, returns, after = estimate_advantages(
         objective.estimate, batch, objective.settings, carried
     )
+    # a weight of a token's term in the loss is one of its advantage: w ≥ 0, and every loss here is
+    # so for w A what w times it is for A (tests/objectives/test_corrections.py)
+    weights, weighed = mismatch.weights([a for group in kept for a in group])
+    advantages = advantages if weights is None else advantages * weights
     trained, of_tokens = _trained(kept, overlong)
     if len(trained) < len(kept):
         reasons[MASKED] = len(kept) - len(trained)
@@ -152,7 +161,7 @@ def _rollouts(
             zip(trained, *columns, strict=True)
         )
     ]
-    more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
+    more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept), **weighed}
     if overlong.kind == "mask":
         more["rollouts/masked"] = 1 - sum(map(len, trained)) / sum(map(len, kept))
     if returns is not None:

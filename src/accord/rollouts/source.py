@@ -3,9 +3,10 @@
     prompts ─▶ K answers ─▶ rewards ─▶ groups or pairs
 
 A batch is drawn by the policy as it stands, used for `rollouts.num_iterations` updates, and written
-to rollouts/ before the first of them. A run that was killed and is resumed reads it there: nothing
-is drawn, or paid for, twice. It names the weights that drew it, so that a batch of other weights
-is not mistaken for this policy's.
+to rollouts/ before the first of them; with `rollouts.ahead` it is drawn some batches before its
+turn (`Schedule`). A run that was killed and is resumed reads it there: nothing is drawn, or paid
+for, twice. It names the weights that drew it, so that a batch of other weights is not mistaken for
+this policy's.
 
 In a world of several processes each rank draws, scores and measures the answers to its block of a
 batch's prompts; then all ranks have all answers, and make the same groups of them. The first rank
@@ -39,10 +40,12 @@ from accord.rollouts.estimates import CarryOver
 from accord.rollouts.evaluation import evaluate_answers
 from accord.rollouts.files import BatchFiles
 from accord.rollouts.measuring import assign_rewards, kl_reference, measure_logps
+from accord.rollouts.mismatch import Mismatch
 from accord.rollouts.overlong import Overlong
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.prompts import PromptSet
 from accord.rollouts.record import Answer, Segment
+from accord.rollouts.schedule import Schedule
 from accord.runs.display import Display
 from accord.runs.judging_costs import JudgingCosts
 from accord.runs.signals import Stop
@@ -68,8 +71,9 @@ class RolloutSource:
     stop: Stop
     folder: Path | None  # the run's folder; with None nothing is written
     held_out: PromptSet | None = None
-    _number: int | None = None
-    _made: RolloutBatch | None = None
+    batches: int | None = None  # of the whole run; None: nobody knows
+    _now: int = 0  # the update that is made next
+    _made: dict[int, RolloutBatch] = field(default_factory=dict)
     _carried: dict[int, CarryOver] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,6 +82,8 @@ class RolloutSource:
             self.folder,
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
         )
+        self.mismatch = Mismatch.of(settings, self.learner.forward.bounds.mean)
+        self.schedule = Schedule(settings.ahead, settings.num_iterations)
         self.files = BatchFiles(self.folder, self.display)
         self.overlong = Overlong.of(settings)
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
@@ -107,8 +113,15 @@ class RolloutSource:
         return self.held_out is not None
 
     def batch(self, update: int) -> list[Tree]:
-        """Return the trees that update `update` trains on."""
-        return self.drawn_batch(self._number_of(update), self.is_fresh(update)).trees
+        """Return the trees that update `update` trains on; draw what is due before it."""
+        number, self._now = self.schedule.batch_of(update), update
+        due = self.schedule.due(update, self.batches)
+        made = self.drawn_batch(number, fresh=number in due)
+        for later in due:
+            self.drawn_batch(later, fresh=True)
+        self.schedule.require_young(number, update, made.updates)
+        self._made = {n: each for n, each in self._made.items() if n >= number}
+        return made.trees
 
     def expected(self, update: int) -> list[Tree]:
         """Return the same as `batch`: answers have no order but that of their batch."""
@@ -130,18 +143,13 @@ class RolloutSource:
         return True
 
     def is_fresh(self, update: int) -> bool:
-        """Tell whether this is the first update of its batch, so that the policy is the one that
-        drew it.
-        """
-        return update % self.config.rollout_settings.num_iterations == 0
-
-    def _first_update(self, number: int) -> int:
-        """Return the first update of a batch."""
-        return number * self.config.rollout_settings.num_iterations
+        """Tell whether the policy before this update is the one that drew its batch."""
+        return self.drawn_batch(self.schedule.batch_of(update)).updates == update
 
     def metrics(self, update: int) -> dict[str, float]:
         """Return the metrics of an update's batch of answers."""
-        return self.drawn_batch(self._number_of(update)).figures
+        made = self.drawn_batch(self.schedule.batch_of(update))
+        return {**made.figures, "rollouts/staleness": update - made.updates}
 
     def files_of(self, rows: Sequence[int]) -> None:
         return None  # prompts are of one file
@@ -216,9 +224,6 @@ class RolloutSource:
     def conversations(self, count: int) -> list[tuple[int, ...]]:
         return self.prompts.trees[:count]
 
-    def _number_of(self, update: int) -> int:
-        return update // self.config.rollout_settings.num_iterations
-
     # ------------------------------------------------------------ batches of answers
 
     @property
@@ -241,22 +246,27 @@ class RolloutSource:
         """Return batch `number`; draw it now if it was not drawn before.
 
         Args:
-          fresh: the policy as it stands must be the one that draws the batch, as before its first
-            update.
+          fresh: the policy as it stands must be the one that draws the batch, as at its time.
 
         Raises:
-          Refused: the batch has nothing to train on, after several draws.
+          Refused: the batch has nothing to train on, after several draws; or the sampler is too far
+            from the trainer.
         """
-        if self._made is None or self._number != number:
+        if number not in self._made:
             found = self.world.on_first(lambda: self._recorded(number, fresh))
-            self._made = (
+            if found is None and not fresh:
+                self.display.line(
+                    f"! batch {number} of answers is gone, as are the weights that drew it; drawn"
+                    f" again by those after {plural(self._now, 'update')}"
+                )
+            made = (
                 self._of(restored(found["answers"]), number, len(found["dropped"]))
                 if found is not None
                 else self._draw(number)
             )
-            self._number = number
-            self._carried[number] = self._made.carried
-        return self._made
+            self.mismatch.require_near(number, made.figures)
+            self._made[number], self._carried[number] = made, made.carried
+        return self._made[number]
 
     def prompt_of(self, row: int) -> int:
         """Return the prompt that a tree answers, by the tree's number."""
@@ -322,7 +332,7 @@ class RolloutSource:
         start = k * self.order.batch_size * number
         answers = self.draw_together(self.prompts, asked, k, seed, start, settings.temperature)
         for answer in answers:
-            answer.policy, answer.updates = policy, self._first_update(number)
+            answer.policy, answer.updates = policy, self._now
         groups = group_by_prompt(answers)
 
         def rewarded(own: range) -> list[dict]:
@@ -421,6 +431,7 @@ class RolloutSource:
             self._before(number),
             number * self.width,
             self.overlong,
+            self.mismatch,
         )
         if self.config.rollout_settings.dynamic_sampling:
             out.figures["rollouts/redrawn"] = dropped / len(group_by_prompt(answers))

@@ -134,15 +134,14 @@ def _tree(tree: Sequence, row: int) -> Rollout:
     )
 
 
-def on_policy(gap: float, learner: UpdateContext, accepted: float | None = None) -> Finding:
+def on_policy(gap: float, learner: UpdateContext, beyond: float = 0.0) -> Finding:
     """Compare the sampler's log-probs of the answers with those of the path that trains: are the
     first ratios 1?
 
     Args:
-      gap: nats a token.
-      accepted: the largest gap that the user accepts of another program's sampler, nats a token.
+      beyond: nats a token that are allowed beside rounding: of a sampler with kernels of its own.
     """
-    allowed = accepted if accepted is not None else 2 * learner.forward.bounds.answer
+    allowed = max(2 * learner.forward.bounds.answer, beyond)
     says = (
         f"sampler and training agree on the answers' log-probs within {gap:.1e} nats a token"
         f" (allowed {allowed:g})"

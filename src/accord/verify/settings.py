@@ -327,9 +327,11 @@ def _rollouts(config: Config) -> Iterator[Said]:
             " anything"
         )
         yield "rollouts", "warning", says, "--set rollouts.max_new_tokens=48"
-    if drawn.num_iterations > 16:
+    if (drawn.ahead + 1) * drawn.num_iterations > 16:
+        ahead = f" and rollouts.ahead = {drawn.ahead}" if drawn.ahead else ""
         says = (
-            f"rollouts.num_iterations = {drawn.num_iterations}: the later updates are made on"
+            f"rollouts.num_iterations = {drawn.num_iterations}{ahead}: updates are made on"
             " answers of a policy that is long gone; papers use 1 to 4"
         )
-        yield "rollouts", "warning", says, "--set rollouts.num_iterations=1"
+        remedy = "num_iterations" if drawn.num_iterations > 1 else "ahead"
+        yield "rollouts", "warning", says, f"--set rollouts.{remedy}=1"

@@ -49,7 +49,7 @@ class StepZero:
     exact: bool = True
     fixed: bool = True
     sampler_gap: float = 0.0  # nats per token, of rollouts
-    accepted_gap: float | None = None  # of another program's sampler; None: rounding alone
+    allowed_gap: float = 0.0  # beside rounding
     spread: Sequence[Tree] = ()  # rows of the shortest, middle and longest length
 
     @property
@@ -156,7 +156,7 @@ STEP0: tuple[Check[StepZero], ...] = (
     _proof(
         "on_policy",
         "sampler and training agree on the answers' log-probs",
-        lambda c: rollout_proofs.on_policy(c.sampler_gap, c.learner, c.accepted_gap),
+        lambda c: rollout_proofs.on_policy(c.sampler_gap, c.learner, c.allowed_gap),
         ROLLOUTS,
     ),
     _proof(
@@ -268,20 +268,15 @@ def prove(
 
 
 def prove_sampled(
-    learner: UpdateContext,
-    optimizer: Optimizer,
-    first: RolloutBatch,
-    accepted_gap: float | None = None,
+    learner: UpdateContext, optimizer: Optimizer, first: RolloutBatch, allowed_gap: float = 0.0
 ) -> list[Finding]:
     """Make every proof of a run that learns from its own answers, on the first batch, which stays
     as it is.
 
     Args:
-      accepted_gap: of a sampling server's log-probs, nats a token; None: the sampler is our own.
+      allowed_gap: nats a token by which the sampler may differ from the trainer beside rounding.
     """
     trees = as_rollouts(sorted(first.trees, key=lambda tree: tree.tokens)[:4])
     gap = first.figures["rollouts/sampler_gap"]
-    about = StepZero(
-        learner, optimizer, Batch(0, trees), sampler_gap=gap, accepted_gap=accepted_gap
-    )
+    about = StepZero(learner, optimizer, Batch(0, trees), sampler_gap=gap, allowed_gap=allowed_gap)
     return run_table(STEP0, about, about.offers)

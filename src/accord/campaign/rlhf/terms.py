@@ -26,7 +26,10 @@ REFERENCES = ("last", "first", "moving")
 EACH = "prompts per round"  # key of the plan
 MOST = 10_000_000
 # fields of rollouts for runs that learn while they draw
-ONLINE = ("dynamic_sampling", "overlong", "overlong_buffer")
+ONLINE = (
+    *("dynamic_sampling", "overlong", "overlong_buffer"),
+    *("ahead", "max_gap", "correction", "correction_clip", "correction_low"),
+)
 
 
 @dataclass(frozen=True)

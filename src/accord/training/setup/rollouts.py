@@ -26,6 +26,7 @@ from accord.models.model_checks import halved, model_findings
 from accord.models.trainable import make_trainable
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
+from accord.objectives.corrections import CORRECTIONS
 from accord.objectives.policy_table import BoundPolicy
 from accord.rollouts.prompts import PromptSet, load_prompts, prompt_findings
 from accord.rollouts.sample_prompts import choose_sample_prompts
@@ -133,7 +134,18 @@ def prepare_rollouts(
     )
     found += said
     source = RolloutSource(
-        config, prompts, order, reward, gold, learner, sampler, display, stop, place, held_out
+        config,
+        prompts,
+        order,
+        reward,
+        gold,
+        learner,
+        sampler,
+        display,
+        stop,
+        place,
+        held_out,
+        -(-steps // config.rollout_settings.num_iterations),
     )
     width, proofs = _prove(config, learner, optimizer, kind, source, display)
     found += share_findings(world, source.batch(0), order.batch_size)
@@ -204,6 +216,7 @@ def _require(config: Config, objective: BoundObjective) -> None:
                 )
             )
         ),
+        **_off_policy(config, objective),
         "rollouts.gold": (
             bool(settings.gold)
             and config.data.held_out is None
@@ -237,6 +250,34 @@ def _require(config: Config, objective: BoundObjective) -> None:
         raise UsageError(f"{problem[0]}: {objective.name} {NAMED}: {problem[1]}. Leave it out.")
     if objective.needs != "logps" or objective.context is not None or objective.margins:
         raise UsageError(f"{objective.name} does not train on rollouts.")
+
+
+def _off_policy(config: Config, objective: BoundObjective) -> dict[str, str | bool]:
+    """Say what is wrong with the settings for answers that are not quite the policy's own."""
+    settings = config.rollout_settings
+    return {
+        "rollouts.ahead": (
+            isinstance(objective, BoundPolicy)
+            and not objective.uses_ratios
+            and settings.ahead > 0
+            and "without ratios the answers of an older policy are off-policy"
+        ),
+        "rollouts.correction": (
+            settings.correction != "none"
+            and not isinstance(objective, BoundPolicy)
+            and "a pair is compared, and a weight of its tokens has no meaning"
+        ),
+        "rollouts.correction_clip": (
+            settings.correction_clip is not None
+            and settings.correction == "none"
+            and "rollouts.correction is none, and it would bound nothing"
+        ),
+        "rollouts.correction_low": (
+            settings.correction_low is not None
+            and (settings.correction == "none" or CORRECTIONS[settings.correction].low is None)
+            and f"rollouts.correction is {settings.correction}, which has no lower bound"
+        ),
+    }
 
 
 def is_set(config: Config, path: str) -> bool:
@@ -378,8 +419,13 @@ def _prove(
         display.phase("proofs", "step 0: the run proves itself")
         ended = first.figures["rollouts/ended"]
         cut = cut_answers(learner.objective, ended, limit, settings.overlong)
-        accepted = settings.sampler.max_gap if settings.sampler is not None else None
-        proofs = prove_sampled(replace(learner, world=ALONE), optimizer, first, accepted)
+        # a corrected gap, and one between two programs, may be more than rounding
+        weighed = settings.correction != "none"
+        allowed = max(
+            source.mismatch.max_gap if settings.sampler is not None else 0.0,
+            first.figures["rollouts/sampler_gap"] if weighed else 0.0,
+        )
+        proofs = prove_sampled(replace(learner, world=ALONE), optimizer, first, allowed)
         return 0.0, [*proofs, cut, equal_rewards(first.figures)]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
     width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
