@@ -36,9 +36,9 @@ def server(tiny_folder):
 
 
 def settings(server, **more):
-    limits = {"attempts": 3, "timeout": 30.0, "workers": 4, "max_gap": 0.02}
+    limits = {"attempts": 3, "timeout": 30.0, "workers": 4}
     fields = {"server": server.address} | limits | more
-    return SMALL | {"rollouts.sampler": fields}
+    return SMALL | {"rollouts.sampler": fields, "rollouts.max_gap": 0.02}
 
 
 def trained(tiny_folder, prompts, output, fields, **changes):
@@ -153,11 +153,22 @@ def test_the_cause_of_a_gap_is_named(fault, sampler, server, monkeypatch):
     """By numbers alone: the server says that all is well, and shows the prompt that was sent."""
     server.faults = {fault}
     if fault == "bfloat16":  # the tiny model's rounding is small: so must the bound be
-        strict = sampler.settings.model_copy(update={"max_gap": 1e-3})
-        monkeypatch.setattr(sampler, "settings", strict)
+        monkeypatch.setattr(sampler, "max_gap", 1e-3)
     said = refusal(draw, sampler)
     name, beside = NAMED[fault]
     assert said.startswith(f"{name}: ") and beside in said, said
+
+
+def test_a_correction_weighs_another_dtype_and_no_other_policy(sampler, server, monkeypatch):
+    monkeypatch.setattr(sampler, "corrected", True)
+    monkeypatch.setattr(sampler, "max_gap", 1e-3)
+    told = []
+    monkeypatch.setattr(sampler, "tell", told.append)
+    server.faults = {"bfloat16"}
+    assert len(draw(sampler)) == 4 and "rollouts.correction weighs it" in told[-1]
+    server.faults = {"stale"}
+    learn(sampler, 0.3, seed=3)
+    assert refusal(draw, sampler).startswith("stale version: ")
 
 
 def test_a_version_one_update_old_is_seen_within_the_bound(sampler, server):

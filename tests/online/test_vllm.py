@@ -23,7 +23,8 @@ def test_the_embedded_model_is_served_as_it_is_trained(smollm2_folder, tmp_path)
         "rollouts.rewards": ["length"],
         "rollouts.num_generations": 2,
         "rollouts.max_new_tokens": 12,
-        "rollouts.sampler": {"server": ADDRESS, "max_gap": 0.06, "timeout": 600.0},
+        "rollouts.max_gap": 0.06,
+        "rollouts.sampler": {"server": ADDRESS, "timeout": 600.0},
         "monitor.samples": 0,
     }
     few = {"method": "grpo", "steps": 2, "batch_size": 2, "set": fields}

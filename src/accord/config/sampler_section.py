@@ -24,9 +24,6 @@ class SamplerConfig(Section):
     the run's folder."""
     seen_as: str | None = None
     """The same folder as the server sees it, where that is another path (another machine)."""
-    max_gap: Annotated[float, Field(strict=True, gt=0)] = 0.1
-    """Largest mean difference of the server's log-probs from the trainer's, in nats a token, on the
-    probe after each synchronisation. Over it, the cause is looked for and the run is refused."""
     timeout: Annotated[float, Field(strict=True, gt=0)] = 120.0
     """Seconds for one answer."""
     attempts: Annotated[int, Field(strict=True, ge=1, le=100)] = 8

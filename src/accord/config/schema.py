@@ -227,9 +227,9 @@ class RolloutsConfig(Section):
     """Batches that are drawn before their turn: batch n by the weights that batch n - ahead begins
     with. 0: each by the policy as it stands. A method without ratios takes no other."""
     max_gap: Annotated[float, Field(strict=True, gt=0)] | None = None
-    """Largest mean difference of the sampler's log-probs from the trainer's in a batch, in nats a
-    token. Over it the run ends, unless `correction` makes up for it. null: 0.1, or what rounding
-    accounts for, as measured on this model and machine, if that is more."""
+    """Largest mean difference of the sampler's log-probs from the trainer's, in nats a token, in a
+    batch and in a server's probes. Over it the run ends, unless `correction` makes up for it. null:
+    0.1, or what rounding accounts for, as measured on this model and machine, if that is more."""
     correction: Literal["none", "tis", "mask", "icepop"] = "none"
     """Weights that make up for a sampler with other probabilities than the trainer's: ratios cut at
     correction_clip (tis); whole answers left out, by their mean gap (mask); ratios, and 0 for

@@ -26,6 +26,7 @@ from accord.sampling.gap import Hypothesis
 from accord.sampling.sampler import Prompt
 from accord.types import Tree
 
+DTYPE = "other dtype"  # name of the one cause that is rounding, and no other policy
 SERVE = "Start the server anew: accord serve-policy prints the command."
 TEMPERATURES = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0)
 NUCLEI = (0.8, 0.9, 0.95, 0.99)
@@ -152,12 +153,12 @@ def other_dtype(q: Question) -> Iterator[Hypothesis]:
         other = replace(q.model, network=network.to(dtype), peft=None)
         logps = _picked(_log_softmax(_answer_logits(other, q)), q)
         yield Hypothesis(
-            "other dtype",
+            DTYPE,
             f"a network that computes in {name}, and the trainer computes in"
             f" {str(q.model.dtype).removeprefix('torch.')}",
             f"Train in that dtype too (--set model.dtype={name}), start the server with --dtype"
             f" {str(q.model.dtype).removeprefix('torch.')}, or accept it: --set"
-            " rollouts.sampler.max_gap=…",
+            " rollouts.max_gap=…",
             logps,
         )
 

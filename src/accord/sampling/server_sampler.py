@@ -28,7 +28,7 @@ from accord.config.sampler_section import SamplerConfig
 from accord.distributed.world import World
 from accord.forward.choose import Forward
 from accord.models.parts import local
-from accord.sampling.explanations import Probed, Question, hypotheses, other_weights
+from accord.sampling.explanations import DTYPE, Probed, Question, hypotheses, other_weights
 from accord.sampling.gap import Verdict, find_cause, measure_gap
 from accord.sampling.local import check_options
 from accord.sampling.policy_sync import PolicySync
@@ -59,6 +59,8 @@ class ServerSampler:
     temperature: float  # of the run's draws
     record: Callable[[dict], None]  # keeps what a probe found
     tell: Callable[[str], None]  # says something to the user
+    max_gap: float  # nats a token between server and trainer, over which the cause is looked for
+    corrected: bool = False  # True: the run weighs answers by what two kernels differ by
     longest: int | None = None  # tokens that the server takes, prompt and answer
     _published: str = ""  # digest of the weights that the server has
     _former: dict[str, Tensor] | None = field(default=None, repr=False)
@@ -201,7 +203,7 @@ class ServerSampler:
             values = {name: p + noise[name] * (0.005 * 2**doubling) for name, p in own.items()}
             with other_weights(self.forward.model, values):
                 moved = measure_gap(question.under(), before, 0.0).mean
-            if moved >= NUDGED * self.settings.max_gap:
+            if moved >= NUDGED * self.max_gap:
                 break
         return values
 
@@ -312,7 +314,7 @@ class ServerSampler:
             bare,
             lambda prompt: self.client.templated(self.sync.base, self._text(prompt)),
         )
-        drawn, trained, bound = question.drawn, question.under(), self.settings.max_gap
+        drawn, trained, bound = question.drawn, question.under(), self.max_gap
         over = measure_gap(drawn, trained, bound).mean > bound
         verdict = find_cause(drawn, trained, hypotheses(question, over=over), bound)
         if self.world.first:
@@ -339,7 +341,10 @@ class ServerSampler:
             base = self._base_gap()  # with the adapter's part left out, is there still a gap?
             if not base.fine and not base.causes:
                 raise Refused(other_base(base, self.sync.base, self.client.name))
-        raise Refused(explain(verdict, self.sync.name, self.client.name))
+        says = explain(verdict, self.sync.name, self.client.name)
+        if not (self.corrected and all(w.hypothesis.name == DTYPE for w in verdict.causes)):
+            raise Refused(says)
+        self.tell(f"! sampler: {says.splitlines()[0]} rollouts.correction weighs it.")
 
     # ------------------------------------------------------------ drawing
 

@@ -28,7 +28,7 @@ def explain(verdict: Verdict, what: str, server: str) -> str:
             f" {_weighed(verdict)}.\nAnswers would be learned from as if this policy had drawn"
             " them. Look for what differs between the two (kernels, quantisation,"
             " rotary scaling), or accept it: --set"
-            f" rollouts.sampler.max_gap={math.ceil(verdict.gap.mean * 15) / 10:g}"
+            f" rollouts.max_gap={math.ceil(verdict.gap.mean * 15) / 10:g}"
         )
     names = " or ".join(dict.fromkeys(w.hypothesis.name for w in verdict.causes))
     first = verdict.causes[0]

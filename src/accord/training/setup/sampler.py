@@ -15,6 +15,7 @@ from accord.distributed.world import World
 from accord.engine.optimizer import Optimizer
 from accord.environment.installing import install_line
 from accord.forward.choose import Forward
+from accord.rollouts.mismatch import Mismatch
 from accord.rollouts.prompts import PromptSet
 from accord.runs.display import Display
 from accord.sampling.local import LocalSampler
@@ -78,6 +79,8 @@ def choose_sampler(
         config.rollout_settings.temperature,
         lambda line: _record(place, line),
         display.line,
+        Mismatch.of(config.rollout_settings, forward.bounds.mean).max_gap,
+        config.rollout_settings.correction != "none",
         served["longest"],
     )
     if world.first:
