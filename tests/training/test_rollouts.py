@@ -30,6 +30,7 @@ from accord.runs.export import load_checkpointed
 from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
 from accord.training import dry_run
+from accord.training.setup import placing
 from accord.training.setup import rollouts as online
 from accord.types import Interrupted, Refused, Turn, UsageError
 from accord.verify import rollout_proofs
@@ -505,9 +506,9 @@ def test_what_judging_cost_is_kept_over_all_sessions(tiny_folder, prompts, tmp_p
     """Also what a lost session asked: it was paid."""
     made, folder = [], tmp_path / "run"
     monkeypatch.setattr(
-        online,
+        placing,
         "load_rewards",
-        lambda *_: made.append(Asked(len(made))) or Weighted([(made[-1], 1.0)]),
+        lambda *_, **__: made.append(Asked(len(made))) or Weighted([(made[-1], 1.0)]),
     )
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         rolled(tiny_folder, prompts, folder, set={"rollouts.gold": ["asked"], "evaluate.every": 1})
