@@ -225,8 +225,7 @@ def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
         return PairScores(chosen, rejected, margin)
     answers = list(map(Logps, sums, counts))
     if bound.rows == "pairs":
-        chosen_logps, rejected_logps = answers
-        return PairLogps(chosen_logps, rejected_logps, margin)
+        return PairLogps(answers[0], answers[1], margin)
     if bound.rows == "labelled":
         return LabelledLogps(answers[0], torch.tensor([bool(row.desirable) for row in rows]))
     return DemonstrationLogps(answers[0])
