@@ -21,7 +21,7 @@ TOKEN, WORST, OVER = (f"rollouts/sampler_gap_{name}" for name in ("token", "wors
 
 @dataclass(frozen=True)
 class Mismatch:
-    """How a difference between sampler and trainer is bounded and corrected."""
+    """The bound of a difference between sampler and trainer, and its correction."""
 
     max_gap: float = 0.1  # nats a token, of a batch's mean
     correction: str = "none"

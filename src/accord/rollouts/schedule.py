@@ -20,7 +20,7 @@ from accord.types import Refused
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which batch an update trains on, and which are drawn before it."""
+    """The batch that an update trains on, and those that are drawn before it."""
 
     ahead: int
     num_iterations: int
