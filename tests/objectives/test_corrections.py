@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from accord.config.schema import RolloutsConfig
+from accord.config.rollouts_section import RolloutsConfig
 from accord.objectives import POLICY_OBJECTIVES, resolve
 from accord.objectives.corrections import CORRECTIONS
 from accord.objectives.policy_gradient import Rollouts

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from accord.config.schema import RolloutsConfig
+from accord.config.rollouts_section import RolloutsConfig
 from accord.objectives.table import resolve
 from accord.rollouts.batches import Answer, build_batch
 from accord.rollouts.dynamic_sampling import further_prompts, informative, replace_flat

@@ -31,7 +31,6 @@ from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
 from accord.training import dry_run
 from accord.training.setup import placing
-from accord.training.setup import rollouts as online
 from accord.types import Interrupted, Refused, Turn, UsageError
 from accord.verify import rollout_proofs
 from accord.verify.rollout_proofs import certify_policy

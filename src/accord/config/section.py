@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+LARGEST = 2**63 - 1  # the limit of random number generators and file formats
+Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
+NotNegative = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 
 
 class Section(BaseModel):

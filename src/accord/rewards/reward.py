@@ -11,6 +11,7 @@ never counts as 0: a reward of 0 is a judgement, and a policy would learn to get
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
+from accord.config.plugins import code_digest
 from accord.errors import printable
 from accord.types import Turn, UsageError
 
@@ -184,3 +186,13 @@ class Weighted:
         """Return the accounts of the parts by name, without the empty ones."""
         told = {reward.name: reward.account() for reward, _ in self.parts}
         return {name: account for name, account in told.items() if account}
+
+
+def identity_of(*rewards: Weighted | None) -> str:
+    """Name rewards so that others under the same name make another run: reward models by their
+    weights' fingerprint, functions by their files.
+    """
+    parts = [reward for weighted in rewards if weighted is not None for reward, _ in weighted.parts]
+    models = {each.name: each.fingerprint for each in parts if hasattr(each, "fingerprint")}
+    functions = {each.name: code for each in parts if (code := code_digest(each.name)) is not None}
+    return json.dumps(models | functions, sort_keys=True)

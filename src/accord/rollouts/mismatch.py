@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accord.config.schema import RolloutsConfig
+from accord.config.rollouts_section import RolloutsConfig
 from accord.objectives.corrections import CORRECTIONS
 from accord.rollouts.record import Answer
 from accord.types import Refused

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from accord.config.schema import RolloutsConfig
+from accord.config.rollouts_section import RolloutsConfig
 from accord.rollouts.record import Answer
 from accord.types import Rollout, Tree
 

@@ -13,7 +13,7 @@ All of it is plain numbers, so that a batch can be written to disk and read agai
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Literal, Self
@@ -104,3 +104,8 @@ class Answer:
             for one in found["segments"]
         )
         return cls(**{**found, "segments": segments})
+
+
+def restored(told: Iterable[dict]) -> list[Answer]:
+    """Make answers of their records."""
+    return [Answer.from_dict(answer) for answer in told]

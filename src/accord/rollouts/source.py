@@ -15,13 +15,11 @@ alone writes and reads the batches.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from accord.config.plugins import code_digest
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.store.checks import Checks
@@ -33,7 +31,7 @@ from accord.engine.step import UpdateContext
 from accord.errors import plural
 from accord.forward.shares import shares
 from accord.objectives import BoundObjective
-from accord.rewards.reward import Weighted
+from accord.rewards.reward import Weighted, identity_of
 from accord.rollouts.batches import RolloutBatch, build_batch, group_by_prompt
 from accord.rollouts.dynamic_sampling import further_prompts, replace_flat
 from accord.rollouts.estimates import CarryOver
@@ -44,7 +42,7 @@ from accord.rollouts.mismatch import Mismatch
 from accord.rollouts.overlong import Overlong
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.prompts import PromptSet
-from accord.rollouts.record import Answer, Segment
+from accord.rollouts.record import Answer, Segment, restored
 from accord.rollouts.schedule import Schedule
 from accord.runs.display import Display
 from accord.runs.judging_costs import JudgingCosts
@@ -231,16 +229,7 @@ class RolloutSource:
         """Name the rewards: reward models by their weights' fingerprint, functions by their files.
         Other ones under the same name make another run.
         """
-        parts = [*self.reward.parts, *(self.gold.parts if self.gold is not None else ())]
-        models = {
-            reward.name: reward.fingerprint for reward, _ in parts if hasattr(reward, "fingerprint")
-        }
-        functions = {
-            reward.name: code
-            for reward, _ in parts
-            if (code := code_digest(reward.name)) is not None
-        }
-        return json.dumps(models | functions, sort_keys=True)
+        return identity_of(self.reward, self.gold)
 
     def drawn_batch(self, number: int, fresh: bool = False) -> RolloutBatch:
         """Return batch `number`; draw it now if it was not drawn before.
@@ -494,11 +483,6 @@ class RolloutSource:
             )
             return None
         return found
-
-
-def restored(told: Sequence[dict]) -> list[Answer]:
-    """Make answers of their records."""
-    return [Answer.from_dict(answer) for answer in told]
 
 
 def _words(out: RolloutBatch) -> str:
