@@ -179,6 +179,7 @@ FORBIDDEN_MODULES = {
 MAY_TALK = {
     # to the one address that it is given
     **{name: {"httpx"} for name in ("environment/web.py", "rewards/judges/endpoint.py")},
+    "sampling/server_client.py": {"httpx"},
     # to the hub, where a name asks for it
     **{f"environment/hub/{name}.py": {"huggingface_hub"} for name in ("client", "store")},
     **{f"environment/hub/{name}.py": {"huggingface_hub"} for name in ("upload", "words")},

@@ -120,9 +120,7 @@ def former_version(q: Question) -> Iterator[Hypothesis]:
     yield Hypothesis(
         "stale version",
         "the version of the policy before this one: the new one was not taken over",
-        "If two trainers use one server, each needs its own. "
-        + SERVE
-        + " Then accord resume goes on.",
+        "If two trainers use one server, each needs its own. " + SERVE + " Then resume the run.",
         logps,
     )
 

@@ -217,7 +217,7 @@ class ServerClient:
         return (
             f"The server at {self.name} gave no answer to {path} in {attempts}: {reason}.\n"
             f"Is it up, and is rollouts.sampler.server its address? {START} Nothing is lost: once"
-            " it answers, accord resume goes on where the run stood."
+            " it answers, resume the run: it goes on where it stood."
         )
 
 
