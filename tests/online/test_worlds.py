@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from online.stand_in import standing_in
 from safetensors.torch import load_file
 from training.helpers import metrics, run
 from training.worlds import GONE, in_world, rank, train
@@ -28,13 +29,12 @@ ROLLED = {
     "rollouts.max_new_tokens": 6,
     "monitor.samples": 0,
 }
+DRAWN_AGAIN = {"evaluate.every": 2, "rollouts.gold": ["length"], "rollouts.dynamic_sampling": 1}
+TWICE_AND_AHEAD = {"objective.kl_target": 2.0, "rollouts.num_iterations": 2, "rollouts.ahead": 1}
 # what trains, and the worlds that must take the same updates
 RUNS = {
-    "grpo": ({"method": "grpo", "set": {"evaluate.every": 2, "rollouts.gold": ["length"]}}, (2, 4)),
-    "ppo": (
-        {"method": "ppo", "set": {"objective.kl_target": 2.0, "rollouts.num_iterations": 2}},
-        (2,),
-    ),
+    "grpo": ({"method": "grpo", "set": DRAWN_AGAIN}, (2, 4)),
+    "ppo": ({"method": "ppo", "set": TWICE_AND_AHEAD}, (2,)),
     "rloo-all-weights": ({"method": "rloo", "lora": False}, (2,)),
     "reinforce-idle": ({"method": "reinforce", "batch_size": 2}, (3,)),
     "dpo": ({"method": "dpo", "batch_size": 5}, (2,)),
@@ -69,8 +69,12 @@ def same_answers(one: Path, other: Path) -> None:
     for batch, theirs in zip(batches(one), batches(other), strict=True):
         assert batch["at"] == theirs["at"]
         for answer, their in zip(batch["answers"], theirs["answers"], strict=True):
-            for name in ("prompt", "text", "tokens", "ended", "reward", "failure", "parts"):
+            for name in ("prompt", "text", "ended", "updates", "reward", "failure", "parts"):
                 assert answer[name] == their[name], name
+            drawn, theirs_drawn = (
+                [(s["author"], s["tokens"]) for s in each["segments"]] for each in (answer, their)
+            )
+            assert drawn == theirs_drawn
             for name in ("logps", "reference", "expected"):
                 assert answer[name] == pytest.approx(their[name], abs=1e-5), name
 
@@ -103,6 +107,19 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, prompts, tmp_path):
         assert [json.loads(x)["text"] for x in lines[0]] == [
             json.loads(x)["text"] for x in lines[1]
         ]
+
+
+def test_one_server_draws_for_all_ranks(tiny_folder, prompts, tmp_path):
+    with standing_in(tiny_folder) as server:
+        asked = {"rollouts.sampler": {"server": server.address, "workers": 4}}
+        own = changed(prompts, {"method": "grpo", "steps": 2, "set": asked})
+        data = str(prompts / "train.jsonl")
+        alone = run(tiny_folder, data, tmp_path / "alone", **own)
+        drawn = len(server.requests)
+        ranks = in_world(2, tmp_path / "ranks", train, tiny_folder, data, tmp_path / "two", own)
+        assert len(server.requests) == 2 * drawn, "each answer is asked for once"
+    same_answers(tmp_path / "alone", tmp_path / "two")
+    assert apart(ranks[0]["saved"], str(alone.saved)) < 1e-6
 
 
 # ---------------------------------------------------------------- rewards

@@ -12,18 +12,19 @@ MOST = 2_000  # entries of a folder that are compared
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Find the known word that is most like this one; capitals make no difference. Of words that
-    are as like it, the one that begins as it does.
+    """Find the known word that is most like this one; capitals make no difference. A word of the
+    same letters comes first (`dop` is dpo, not dpop); of words that are as like it, the one that
+    begins as it does.
     """
     by_small = {each.lower(): each for each in known}
     small = word.lower()
     close = difflib.get_close_matches(small, list(by_small), n=4, cutoff=cutoff)
 
-    def likeness(other: str) -> tuple[float, int]:
+    def likeness(other: str) -> tuple[bool, float, int]:
         ratio = difflib.SequenceMatcher(None, other, small).ratio()
         # not strict: up to the end of the shorter one
         alike = (a == b for a, b in zip(other, small, strict=False))
-        return ratio, sum(takewhile(bool, alike))
+        return sorted(other) == sorted(small), ratio, sum(takewhile(bool, alike))
 
     return by_small[max(close, key=likeness)] if close else None
 
