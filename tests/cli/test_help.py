@@ -103,7 +103,7 @@ def test_words_of_other_tools_lead_to_commands_that_parse():
     [
         ("accord tr", ["train"]),
         ("accord train --held", ["--held-out"]),
-        ("accord s", ["split", "sweep", "sample", "score"]),
+        ("accord s", ["split", "sweep", "sample", "score", "serve-policy"]),
     ],
 )
 def test_completion_answers(typed, answers):

@@ -59,7 +59,7 @@ def add_serve_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         ] = False,
         as_json: Json = False,
     ) -> None:
-        """Print the command that starts a vLLM server for a policy's answers, or start it."""
+        """Print the command that starts vLLM for a policy, or run it."""
 
         def work():
             apply_env_defaults()

@@ -33,9 +33,7 @@ def add_tasks_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Make prompts whose answers a program verifies, for the reward reasoning_gym. Two seeds
-        share no task.
-        """
+        """Make prompts whose answers the reward reasoning_gym verifies. Two seeds share no task."""
 
         def work():
             from accord.environment.installing import require_package

@@ -96,7 +96,7 @@ def _doctor(run: Callable, say: Callable, command: Callable) -> Callable:
 
 def _methods(run: Callable, say: Callable, command: Callable) -> Callable:
     def methods(as_json: Json = False) -> None:
-        """List the objectives by what they need, with when each is for, and its options."""
+        """List the objectives by what they need, with when each is for."""
 
         def work():
             from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
