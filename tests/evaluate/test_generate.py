@@ -133,9 +133,9 @@ def test_rows_of_like_length_are_computed_together():
     """
     long, short = (5,) * 9, (7, 7)
     prompts = [long, short, (6,) * 9, short, long]
-    assert list(_batches(prompts, range(5), 1, 20)) == [[1, 3], [0, 4], [2]]
-    assert list(_batches(prompts, range(5), 1, 30)) == [[1, 3, 0], [4, 2]]
-    assert list(_batches(prompts, range(5), 1, 1)) == [[1], [3], [0], [4], [2]]
+    assert list(_batches(prompts, 1, 20)) == [[1, 3], [0, 4], [2]]
+    assert list(_batches(prompts, 1, 30)) == [[1, 3, 0], [4, 2]]
+    assert list(_batches(prompts, 1, 1)) == [[1], [3], [0], [4], [2]]
 
 
 @pytest.mark.parametrize(
