@@ -7,11 +7,12 @@ import torch
 
 from accord.config.rollouts_section import RolloutsConfig
 from accord.objectives.table import resolve
-from accord.rollouts.batches import Answer, build_batch
+from accord.rollouts.batches import build_batch
 from accord.rollouts.dynamic_sampling import further_prompts, informative, replace_flat
 from accord.rollouts.estimates import Answers, CarryOver, estimate_advantages
 from accord.rollouts.overlong import MASKED, Overlong
 from accord.rollouts.pairing import Pairing
+from accord.rollouts.record import Answer, Segment
 from accord.training.setup.rollouts import cut_answers
 
 PROMPTS = [(1, 2), (3,), (4, 5)]
@@ -22,10 +23,9 @@ def answer(prompt, reward, tokens, ended=True, behind=None, expected=None):
     return Answer(
         prompt,
         f"{reward} in {tokens} tokens",
-        list(range(10, 10 + tokens)),
+        (Segment("policy", tuple(range(10, 10 + tokens)), (-0.5,) * tokens),),
         ended,
-        -0.5 * tokens,
-        reward,
+        reward=reward,
         logps=logps,
         reference=logps,
         expected=expected or [],
@@ -113,10 +113,20 @@ def test_the_value_behind_a_cut_stands_for_its_reward():
 
 
 def test_one_token_more_is_measured_behind_a_cut_alone():
-    value = Overlong("value", 3)
-    assert value.measured([7, 8, 9], ended=False) == (7, 8, 9, 9)
-    assert value.measured([7, 8], ended=True) == (7, 8)
-    assert Overlong("keep", 3).measured([7, 8, 9], ended=False) == (7, 8, 9)
+    answers = [answer(0, 1.0, 3, ended=False), answer(0, 1.0, 2)]
+    tree = Overlong("value", 3).tree((1, 2), answers, 5)
+    assert tree.completions == ((10, 11, 12, 12), (10, 11)) and tree.counts == [4, 2]
+    assert (tree.prompt, tree.row) == ((1, 2), 5)
+    tree = Overlong("keep", 3).tree((1, 2), answers, 0)
+    assert tree.completions == ((10, 11, 12), (10, 11))
+
+
+def test_behind_a_cut_answer_with_others_tokens_one_more_is_scored():
+    own, other = Segment("policy", (10, 11), (-0.5,) * 2), Segment("other", (20,))
+    cut = Answer(0, "", (own, other, own), False)
+    tree = Overlong("value", 9).tree((1, 2), [cut], 0)
+    assert tree.completions == ((10, 11, 20, 10, 11, 11),)
+    assert list(tree.scored_in(0)) == [0, 1, 3, 4, 5] and tree.counts == [5]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from accord.distributed.world import World
+from accord.environment.heap import map_large_blocks
 from accord.forward.logps import TokenLogps
 from accord.models.language import LanguageModel
 from accord.models.load import LoadedParts, load, load_parts, pick_device, pick_dtype
@@ -63,6 +64,8 @@ def load_sharded(
       UsageError: as `load`, or FSDP does not take this network; on every rank.
     """
     target = pick_device(device)
+    if target.type == "cpu":
+        map_large_blocks()
     kind = pick_dtype(dtype, target)
     parts, places = world.agree(lambda: _laid_out(name, kind, hub))
     # ranks with other files than the first are refused later, by what the files hold

@@ -130,7 +130,8 @@ def _rollouts(
         objective.estimate, batch, objective.settings, carried
     )
     # a weight of a token's term in the loss is one of its advantage: w ≥ 0, and every loss here is
-    # so for w A what w times it is for A (tests/objectives/test_corrections.py)
+    # so for w A what w times it is for A; gspo, which has one term an answer, takes the mean of its
+    # tokens' weights (tests/objectives/test_corrections.py)
     weights, weighed = mismatch.weights([a for group in kept for a in group])
     advantages = advantages if weights is None else advantages * weights
     trained, of_tokens = _trained(kept, overlong)
