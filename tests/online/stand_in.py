@@ -86,7 +86,8 @@ class StandIn:
             return 200, f"Success: LoRA adapter '{name}' added successfully."
         if ("stale" in self.faults or self.left["stale"]) and self.stale is None:
             self.stale = next(reversed(self.adapters.values()))[1]
-        network = PeftModel.from_pretrained(deepcopy(self.base), path).eval()
+        with torch.random.fork_rng():  # the trainer's, in this process: a server has its own
+            network = PeftModel.from_pretrained(deepcopy(self.base), path).eval()
         self.adapters[name] = (path, network)
         return 200, f"Success: LoRA adapter '{name}' added successfully."
 
