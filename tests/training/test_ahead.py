@@ -89,11 +89,11 @@ def test_a_killed_run_goes_on(
         patch.setattr(BatchFiles, "write", killing)
         with pytest.raises(Killed):
             rolled(tiny_folder, prompts, folder, set={**AHEAD})
-    draw = source.RolloutSource._sampled
+    draw = source.RolloutSource._answered
     monkeypatch.setattr(
         source.RolloutSource,
-        "_sampled",
-        lambda self, numbers, n, *rest: sampled.append(n) or draw(self, numbers, n, *rest),
+        "_answered",
+        lambda self, n, *rest: sampled.append(n) or draw(self, n, *rest),
     )
     accord.resume(str(folder))
     assert sampled == [n for n in range(4) if n > number or (n == number and not written)]

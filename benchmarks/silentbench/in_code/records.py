@@ -66,8 +66,9 @@ def checkpoint_incomplete(world: World) -> None:
 def other_model_saved(world: World) -> None:
     right = export.save
 
-    def save(model, folder, masters, made=export.UNKNOWN):
-        right(model, folder, {name: m * 1.5 for name, m in masters.items()}, made)
+    def save(model, folder, masters, made=export.UNKNOWN, *, card=False):
+        moved = {name: m * 1.5 for name, m in masters.items()}
+        right(model, folder, moved, made, card=card)
 
     world.options["learning_rate"] = 1e-2
     world.patch(export, "save", save)
