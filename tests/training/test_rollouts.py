@@ -556,7 +556,8 @@ def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch)
     def stale(own, pack, learner, start):
         measured(own, pack, learner, start)
         for answer in own:
-            answer.logps = [value - 1 for value in answer.logps]
+            # under rollouts.max_gap, and far over rounding
+            answer.logps = [value - 0.05 for value in answer.logps]
 
     monkeypatch.setattr(source, "measure_logps", stale)
     said = refused(tiny_folder, prompts, tmp_path)
