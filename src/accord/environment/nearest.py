@@ -12,9 +12,9 @@ MOST = 2_000  # entries of a folder that are compared
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Find the known word that is most like this one; capitals make no difference. A word of the
-    same letters comes first (`dop` is dpo, not dpop); of words that are as like it, the one that
-    begins as it does.
+    """Find the known word that is most like this one; capitals make no difference. A word with
+    two neighbouring letters exchanged comes first (`dop` is dpo, not dpop); of words that are as
+    like it, the one that begins as it does.
     """
     by_small = {each.lower(): each for each in known}
     small = word.lower()
@@ -24,9 +24,18 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
         ratio = difflib.SequenceMatcher(None, other, small).ratio()
         # not strict: up to the end of the shorter one
         alike = (a == b for a, b in zip(other, small, strict=False))
-        return sorted(other) == sorted(small), ratio, sum(takewhile(bool, alike))
+        return _exchanged(other, small), ratio, sum(takewhile(bool, alike))
 
     return by_small[max(close, key=likeness)] if close else None
+
+
+def _exchanged(one: str, other: str) -> bool:
+    """Tell whether two words differ by two neighbouring letters that changed places."""
+    places = [i for i in range(min(len(one), len(other))) if one[i] != other[i]]
+    if len(one) != len(other) or len(places) != 2 or places[1] != places[0] + 1:
+        return False
+    first, second = places
+    return one[first] == other[second] and one[second] == other[first]
 
 
 def nearest_path(path: str) -> str | None:

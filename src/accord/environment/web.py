@@ -38,7 +38,7 @@ class Unread(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long an address is waited for, and how often it is asked."""
+    """The time that an address is waited for, and the number of times that it is asked."""
 
     timeout: float = 60.0  # seconds for one answer
     attempts: int = 4

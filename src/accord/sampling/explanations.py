@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from accord import compat
+from accord.errors import plural
 from accord.forward.choose import Forward
 from accord.forward.logps import padded_rows
 from accord.models.language import LanguageModel
@@ -184,7 +185,7 @@ def cut_prompt(q: Question) -> Iterator[Hypothesis]:
     kept = min(near, key=left) if step > 1 else best
     yield Hypothesis(
         "cut prompts",
-        f"answers to the last {kept:,} tokens of each prompt",
+        f"answers to the last {plural(kept, 'token')} of each prompt",
         "Start it with room for the longest prompt and answer (--max-model-len), and without a"
         " limit on prompts. " + SERVE,
         q.under([one.prompt[-kept:] for one in q.probed]),

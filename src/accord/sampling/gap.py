@@ -1,5 +1,4 @@
-"""The gap between a sampler's log-probs and the trainer's, and what it comes from: arithmetic on
-numbers alone.
+"""Arithmetic on the gap between a sampler's log-probs and the trainer's, and on its causes.
 
 A gap has a cause: an older version of the weights, an adapter that is not applied, another
 temperature. Each cause says what the sampler's log-probs would be if it were so, since the trainer
@@ -49,7 +48,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Weighed:
-    """What the numbers say of one hypothesis."""
+    """The numbers of one hypothesis."""
 
     hypothesis: Hypothesis
     slope: float  # θ; 0 is the trainer's own log-probs, 1 the hypothesis

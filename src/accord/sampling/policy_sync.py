@@ -33,7 +33,7 @@ DIGITS = 8  # of a version's digest, in its name
 
 @dataclass
 class PolicySync:
-    """What brings versions of a policy to one server."""
+    """The way of a policy's versions to one server."""
 
     client: ServerClient
     model: LanguageModel

@@ -20,7 +20,7 @@ VARIABLES = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE":
 
 @dataclass(frozen=True)
 class Serving:
-    """What is to be served, and how."""
+    """A model to be served, and the settings of its server."""
 
     folder: str  # of the model
     name: str  # that it is served under

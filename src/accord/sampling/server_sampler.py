@@ -26,6 +26,7 @@ from torch import Tensor
 from accord import compat
 from accord.config.sampler_section import SamplerConfig
 from accord.distributed.world import World
+from accord.errors import plural
 from accord.forward.choose import Forward
 from accord.models.parts import local
 from accord.sampling.explanations import DTYPE, Probed, Question, hypotheses, other_weights
@@ -218,9 +219,9 @@ class ServerSampler:
         """
         if self.longest is not None and prompt + new > self.longest:
             raise UsageError(
-                f"The server at {self.client.name} takes {self.longest:,} tokens, and a prompt of"
-                f" {prompt:,} with an answer of {new:,} needs {prompt + new:,}.\nStart it with"
-                f" --max-model-len {prompt + new} (accord serve-policy --max-model-len"
+                f"The server at {self.client.name} takes {plural(self.longest, 'token')}, and a"
+                f" prompt of {prompt:,} with an answer of {new:,} needs {prompt + new:,}.\nStart it"
+                f" with --max-model-len {prompt + new} (accord serve-policy --max-model-len"
                 f" {prompt + new}), or lower rollouts.max_new_tokens."
             )
 
@@ -236,8 +237,9 @@ class ServerSampler:
             if here != there:
                 raise Refused(
                     f"other tokenizer: the server at {self.client.name} makes"
-                    f" {len(there):,} tokens of a prompt, and the policy's tokenizer"
-                    f" {len(here):,} others. The ids of one would be other words to the other.\n"
+                    f" {plural(len(there), 'token')} of a prompt, and the policy's tokenizer"
+                    f" {plural(len(here), 'other')}. The ids of one would be other words to the"
+                    " other.\n"
                     "Start the server with the policy's own model and tokenizer: accord"
                     " serve-policy prints the command."
                 )

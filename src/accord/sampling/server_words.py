@@ -1,4 +1,4 @@
-"""What a probe of a sampling server found, in words."""
+"""Words for the findings of a probe of a sampling server."""
 
 from __future__ import annotations
 
