@@ -9,7 +9,7 @@ hypothesis minus the trainer's, token by token,
     y = θ x + noise,   θ = Σxy / Σx²,   se² = Σ(y − θx)² / (n − 1) / Σx²
 
 θ is 0 if the sampler computes what the trainer does, and 1 if the hypothesis is true. Its standard
-error says whether the two can be distinguished at all: an update moves log-probs by less than another
+error says whether the two can be distinguished: an update moves log-probs by less than another
 kernel's rounding, and yet the rounding of many tokens does not point along x.
 """
 
