@@ -248,6 +248,33 @@ def test_a_rank_that_ends_while_it_scores(how, tiny_folder, prompts, tmp_path, m
         assert (tmp_path / "run/rollouts" / name).read_bytes() == content
 
 
+def ending_as_it_draws(tiny_folder, data, output, changes) -> dict:
+    """A run in which rank 1 gets a signal before the third batch is drawn for all by a server."""
+    draw = source.RolloutSource.draw
+
+    def told(self, *arguments):
+        if output.joinpath("rollouts/000001.json").exists() and rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self, *arguments)
+
+    source.RolloutSource.draw = told
+    return train(tiny_folder, data, output, changes)
+
+
+def test_a_signal_on_one_rank_ends_all_where_a_server_draws(tiny_folder, prompts, tmp_path):
+    """No rank leaves alone what all do together: the other would take it for lost."""
+    with standing_in(tiny_folder) as server:
+        asked = {"rollouts.sampler": {"server": server.address, "workers": 4}}
+        own = changed(prompts, {"set": asked, "held_out": None})
+        data = str(prompts / "train.jsonl")
+        told = in_world(
+            2, tmp_path / "ranks", ending_as_it_draws, tiny_folder, data, tmp_path / "run", own
+        )
+    assert [each["code"] for each in told] == [75, 75]
+    assert told[0]["says"].startswith("rank 1 of 2") and "stopped by SIGTERM" in told[0]["says"]
+    assert told[0]["says"].endswith(told[1]["says"]), "all save together, and name one checkpoint"
+
+
 def other_prompts(who: int) -> None:
     """Rank 1 finds another file under the name."""
     if who == 1:

@@ -370,10 +370,12 @@ class RolloutSource:
         """Draw K answers to each of some prompts by the policy as it stands; answer i draws from
         (seed, first + i).
         """
-        settings = self.config.rollout_settings
+        settings, poll = self.config.rollout_settings, self.stop.poll
+        if self.sampler.joint:  # no rank leaves alone what all do together
+            poll = partial(self.world.agree, self.stop.poll)
         out: list[Answer] = []
         for start in range(0, len(numbers), PIECE):
-            self.stop.poll()
+            poll()
             asked = [n for n in numbers[start : start + PIECE] for _ in range(k)]
             found = self.sampler.sample(
                 [prompts.trees[n] for n in asked],
