@@ -83,8 +83,13 @@ class Fixed:
     def __init__(self):
         self.asked = []
 
+    joint = False
+
     def policy_version(self):
         return "fixed"
+
+    def rest(self):
+        pass
 
     def sample(
         self, prompts, *, max_new_tokens, temperature=1.0, top_p=1.0, seed=0, first_row=0

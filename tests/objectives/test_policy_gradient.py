@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_no_faults
-from objectives.test_bandits import FRONTIER, REWARD, UNIFORM, dpo_on_exact_preferences
+from objectives.test_bandits import FRONTIER, REWARD, UNIFORM, on_exact_preferences
 from oracles import policy_gradient as oracle
 
+from accord.objectives import dpo
 from accord.objectives.policy_gradient import Rollouts, kl_terms, value_losses, with_kl
 from accord.objectives.policy_table import POLICY_OBJECTIVES
 from accord.rollouts.advantages import (
@@ -326,7 +327,8 @@ def test_exact_gradients_land_where_dpo_lands(name, beta):
     reward, kl = (policy * REWARD).sum().item(), (policy * (policy.log() - UNIFORM)).sum().item()
     assert (reward, kl) == pytest.approx(FRONTIER[beta], abs=6e-5)
     if beta == 0.25:
-        torch.testing.assert_close(policy, dpo_on_exact_preferences(beta), rtol=1e-4, atol=1e-7)
+        by_pairs = on_exact_preferences(dpo, beta=beta)
+        torch.testing.assert_close(policy, by_pairs, rtol=1e-4, atol=1e-7)
 
 
 def test_k3_in_the_loss_lands_somewhere_else():

@@ -2,6 +2,7 @@
 made of them; the packages themselves where they are installed.
 """
 
+import importlib.util
 import json
 import sys
 
@@ -146,7 +147,10 @@ def test_the_command_writes_prompts(packages, tmp_path):
 
 @pytest.mark.parametrize("name", ["math_verify", "reasoning_gym"])
 def test_a_package_that_is_missing_is_named_with_its_command(name, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda each: None if each == name else found(each)
+    )
     package = name.replace("_", "-")
     with pytest.raises(UsageError, match=f"needs the package {package}.*\n.*install {package}"):
         load_rewards([name])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import pair_rows, write_rows
-from training.helpers import json_lines, run, stopped_after
+from training.helpers import LITTLE_BESIDE, json_lines, run, stopped_after
 
 import accord
 from accord.assess.opened import open_model
@@ -427,6 +427,7 @@ def test_sigterm(tiny_folder, pairs_file, tmp_path):
         "0.001",
         "--set",
         "model.dtype=float32",
+        *(word for item in LITTLE_BESIDE.items() for word in ("--set", "{}={}".format(*item))),
         "--output",
         str(tmp_path / "stopped"),
     ]

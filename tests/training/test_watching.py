@@ -63,25 +63,24 @@ def test_a_short_healthy_run_says_nothing(tiny_folder, pairs_file, tmp_path):
 
 @pytest.fixture(scope="module")
 def straight(tiny_folder, tmp_path_factory):
-    """The run of HOT and FAST that nothing stopped."""
+    """The run of HOT and FAST that nothing stopped, its rows and what it was given beside them."""
     root = tmp_path_factory.mktemp("straight")
     data = write_rows(root / "pairs.jsonl", pair_rows(24))
     held_out = write_rows(root / "held_out.jsonl", pair_rows(8, start=100))
+    changes = HOT | {"held_out": held_out, "set": FAST}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("accord.forward.reference.cache_root", lambda: root / "cache")
-        return run(tiny_folder, data, root / "run", held_out=held_out, set=FAST, **HOT).folder
+        return run(tiny_folder, data, root / "run", **changes).folder, data, changes
 
 
 @pytest.mark.parametrize("stop", [2, 3, 9])
-def test_resumed_says_the_same(
-    stop, straight, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
-):
+def test_resumed_says_the_same(stop, straight, tiny_folder, tmp_path, monkeypatch):
     """Flags, samples and records of a stopped run that went on are those of one that was not
     stopped.
     """
-    changes = HOT | {"held_out": held_out_file, "set": FAST}
+    straight, data, changes = straight
     with stopped_after(monkeypatch, stop), pytest.raises(Interrupted):
-        run(tiny_folder, pairs_file, tmp_path / "stopped", **changes)
+        run(tiny_folder, data, tmp_path / "stopped", **changes)
     accord.resume(str(tmp_path / "stopped"))
     for name in ("metrics.jsonl", "events.jsonl", "samples.jsonl"):
         assert (straight / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
