@@ -61,6 +61,7 @@ SLOW = (
     "models/test_export.py",
     "objectives/test_policy_gradient.py::test_samples_land_there_too",
     "online/test_kinds.py",
+    "online/test_overlap.py",
     "online/test_server.py",
     "play/test_math.py",
     "play/test_page.py",

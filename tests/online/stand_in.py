@@ -39,6 +39,8 @@ class StandIn:
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
+        self.gate = threading.Event()  # answers wait for it
+        self.gate.set()
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         self.restart()
 
@@ -244,6 +246,8 @@ def standing_in(folder: Path, **settings):
             if state.hit("busy"):
                 self._send(429, {"error": {"message": "busy"}}, {"retry-after": "0.01"})
                 return
+            if self.path == "/v1/completions":
+                state.gate.wait(60)
             with state.lock:
                 self._send(*self._answer(self.path.split("?")[0], body))
 

@@ -40,7 +40,8 @@ class RolloutsConfig(Section):
     fifth of max_new_tokens."""
     ahead: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
     """Batches that are drawn before their turn: batch n by the weights that batch n - ahead begins
-    with. 0: each by the policy as it stands. A method without ratios takes no other."""
+    with; a server draws them while the policy trains. 0: each by the policy as it stands. A method
+    without ratios takes no other."""
     max_gap: Annotated[float, Field(strict=True, gt=0)] | None = None
     """Largest mean difference of the sampler's log-probs from the trainer's, in nats a token, in a
     batch and in a server's probes. Over it the run ends, unless `correction` makes up for it. null:

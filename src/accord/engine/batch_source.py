@@ -98,6 +98,12 @@ class BatchSource(Protocol):
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         """Compute held-out metrics of the policy as it stands."""
 
+    def settle(self) -> None:
+        """Finish what is under way, before the state of the run is saved."""
+
+    def close(self) -> None:
+        """Give up what is under way: the run ends."""
+
     def reference_trees(self, objective: BoundObjective) -> list[Tree]:
         """Return the held-out trees whose reference log-probs an evaluation needs."""
 

@@ -21,7 +21,7 @@ from accord.rollouts.mismatch import PLAIN, Mismatch
 from accord.rollouts.overlong import KEEP, MASKED, Overlong
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.record import Answer
-from accord.types import Rollout, Tree, UsageError
+from accord.types import Refused, Rollout, Tree, UsageError
 
 TOO_FEW = "fewer than two answers to the prompt have a reward"
 
@@ -35,6 +35,14 @@ class RolloutBatch:
     carried: CarryOver
     reasons: Counter = field(default_factory=Counter)  # why prompts are not trained on
     updates: int = 0  # fewest updates that the weights had had which drew the answers
+
+    @property
+    def words(self) -> str:
+        """Say which prompts are not trained on, and why."""
+        return (
+            "; ".join(f"{count} prompts: {reason}" for reason, count in self.reasons.most_common())
+            or "no prompt with answers"
+        )
 
 
 def build_batch(
@@ -69,6 +77,20 @@ def build_batch(
     out.figures = {**figures(answers), **mismatch.figures(answers), **out.figures}
     out.updates = min(answer.updates for answer in answers)
     return out
+
+
+def nothing_to_train_on(
+    number: int, attempts: int, answers: Sequence[Answer], out: RolloutBatch
+) -> Refused:
+    """Return the error of a batch of which no draw gave anything to train on."""
+    lost = {a.failure for a in answers if a.failure}
+    return Refused(
+        f"Batch {number} of answers gave nothing to train on in {attempts} draws: {out.words}."
+        + (f"\nRewards that failed: {'; '.join(sorted(lost)[:3])}." if lost else "")
+        + "\nRewards that differ are needed: draw more answers"
+        " (--set rollouts.num_generations=8), take more prompts at a time"
+        " (--set train.batch_size=16), or look at the reward."
+    )
 
 
 def group_by_prompt(answers: Sequence[Answer]) -> list[list[Answer]]:

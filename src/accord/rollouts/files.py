@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from accord.environment.digests import text_digest
+from accord.rollouts.batches import RolloutBatch
+from accord.rollouts.prompts import PromptSet
+from accord.rollouts.record import Answer
 from accord.runs.display import Display
 from accord.runs.files import write_text, writing
 from accord.types import Refused
@@ -59,3 +63,31 @@ class BatchFiles:
                 " (environment.json names it), or start a new run."
             )
         return found
+
+
+def content_of(answers: Sequence[Answer], prompts: PromptSet, out: RolloutBatch) -> dict:
+    """Return the record of a batch of answers, and of what was made of them."""
+    asked = dict.fromkeys(a.prompt for a in answers)
+    return {
+        "carried": out.carried.as_dict(),
+        "figures": out.figures,
+        "not_trained_on": dict(out.reasons),
+        "prompts": {str(n): list(prompts.trees[n]) for n in asked},
+        "at": [str(prompts.question(a.prompt).origin) for a in answers],
+        "answers": [a.as_dict() for a in answers],
+    }
+
+
+def difference(found: dict, prompts: PromptSet, policy: str | None) -> str:
+    """Say in what a recorded batch is another than the one looked for; nothing, if it is not.
+
+    Args:
+      policy: the weights that must have drawn it; None if any may have.
+    """
+    asked = {int(n): tuple(ids) for n, ids in found["prompts"].items()}
+    if any(prompts.trees[n] != ids for n, ids in asked.items()):
+        return "has other prompts"
+    answers = [Answer.from_dict(answer) for answer in found["answers"]]
+    if policy is not None and any(answer.policy != policy for answer in answers):
+        return "was drawn by other weights than these"
+    return ""

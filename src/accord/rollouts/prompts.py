@@ -45,6 +45,10 @@ class PromptSet:
         """Return the prompts' tokens; trees are made of them as the policy answers."""
         return self.asked.ids
 
+    def longest(self, count: int) -> list[tuple[int, ...]]:
+        """Return the tokens of so many of the longest prompts."""
+        return sorted(self.trees, key=len)[-count:]
+
     def question(self, prompt: int) -> Question:
         return self.asked.questions[prompt]
 

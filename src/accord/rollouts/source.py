@@ -4,9 +4,10 @@
 
 A batch is drawn by the policy as it stands, used for `rollouts.num_iterations` updates, and written
 to rollouts/ before the first of them; with `rollouts.ahead` it is drawn some batches before its
-turn (`Schedule`). A run that was killed and is resumed reads it there: nothing is drawn, or paid
-for, twice. It names the weights that drew it, so that a batch of other weights is not mistaken for
-this policy's.
+turn (`Schedule`), and a server draws it while the policy trains: `settle` takes it in, by the
+weights that drew it, so that its numbers are those of a batch that was waited for. A run that was
+killed and is resumed reads it there: nothing is drawn, or paid for, twice. It names the weights
+that drew it, so that a batch of other weights is not mistaken for this policy's.
 
 In a world of several processes each rank draws, scores and measures the answers to its block of a
 batch's prompts; then all ranks have all answers, and make the same groups of them. The first rank
@@ -32,11 +33,11 @@ from accord.errors import plural
 from accord.forward.shares import shares
 from accord.objectives import BoundObjective
 from accord.rewards.reward import Weighted, identity_of
-from accord.rollouts.batches import RolloutBatch, build_batch, group_by_prompt
+from accord.rollouts.batches import RolloutBatch, build_batch, group_by_prompt, nothing_to_train_on
 from accord.rollouts.dynamic_sampling import further_prompts, replace_flat
 from accord.rollouts.estimates import CarryOver
 from accord.rollouts.evaluation import evaluate_answers
-from accord.rollouts.files import BatchFiles
+from accord.rollouts.files import BatchFiles, content_of, difference
 from accord.rollouts.measuring import assign_rewards, kl_reference, measure_logps
 from accord.rollouts.mismatch import Mismatch
 from accord.rollouts.overlong import Overlong
@@ -71,6 +72,7 @@ class RolloutSource:
     held_out: PromptSet | None = None
     batches: int | None = None  # of the whole run; None: nobody knows
     _now: int = 0  # the update that is made next
+    _begun: dict[int, int] = field(default_factory=dict)  # batch under way -> the update then
     _made: dict[int, RolloutBatch] = field(default_factory=dict)
     _carried: dict[int, CarryOver] = field(default_factory=dict)
 
@@ -112,11 +114,14 @@ class RolloutSource:
 
     def batch(self, update: int) -> list[Tree]:
         """Return the trees that update `update` trains on; draw what is due before it."""
+        if update != self._now:
+            self.settle()
         number, self._now = self.schedule.batch_of(update), update
         due = self.schedule.due(update, self.batches)
         made = self.drawn_batch(number, fresh=number in due)
         for later in due:
-            self.drawn_batch(later, fresh=True)
+            if later not in self._begun and not self._begin(later):
+                self.drawn_batch(later, fresh=True)
         self.schedule.require_young(number, update, made.updates)
         self._made = {n: each for n, each in self._made.items() if n >= number}
         return made.trees
@@ -129,8 +134,7 @@ class RolloutSource:
         """Return a batch of the greatest possible length."""
         settings = self.config.rollout_settings
         k = settings.num_generations if self.learner.kind == "rollouts" else 2
-        longest = sorted(self.prompts.trees, key=len)[-self.order.batch_size :]
-        answer = settings.max_new_tokens
+        longest, answer = self.prompts.longest(self.order.batch_size), settings.max_new_tokens
         return [[Tree(ids, (ids[-1:] * answer,) * k, row) for row, ids in enumerate(longest)]]
 
     def most_often(self, update: int) -> None:
@@ -153,6 +157,7 @@ class RolloutSource:
         return None  # prompts are of one file
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
+        self.settle()  # the server has one policy at a time
         return evaluate_answers(self, context)
 
     def reference_trees(self, objective: BoundObjective) -> list[Tree]:
@@ -188,10 +193,9 @@ class RolloutSource:
         }
 
     def identity(self) -> dict:
-        held_out = self.held_out.dataset.digest if self.held_out is not None else None
         return {
             "train_data": self.prompts.dataset.digest,
-            "held_out_data": held_out,
+            "held_out_data": self.held_out.dataset.digest if self.held_out is not None else None,
             **self.token_digests,
             "trees": self.size,
             "order": self.order.digest,
@@ -211,9 +215,8 @@ class RolloutSource:
         )
 
     def evaluated_rows(self) -> int:
-        if self.held_out is None:
-            return 0
-        return min(len(self.held_out), self.config.evaluate.rows or len(self.held_out))
+        count = len(self.held_out) if self.held_out is not None else 0
+        return min(count, self.config.evaluate.rows or count)
 
     def shown(self, count: int) -> list[Tree]:
         """Return the first answers that the policy gave."""
@@ -265,26 +268,57 @@ class RolloutSource:
 
     # ------------------------------------------------------------ drawing
 
+    def _begin(self, number: int) -> bool:
+        """Have a batch drawn while the policy trains; False: nothing is begun, draw it now."""
+        reference = self.learner.reference
+        if number in self._made or (reference is not None and reference.moves):
+            return False  # a reference that moves will be another one
+        if self.world.on_first(lambda: self._recorded(number, True)) is not None:
+            return False
+        settings, k = self.config.rollout_settings, self.config.rollout_settings.num_generations
+        self._poll()
+        begun = self.sampler.begin(
+            [self.prompts.trees[int(n)] for n in self.order.batch(number) for _ in range(k)],
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=self.config.train.seed,
+            first_row=k * self.order.batch_size * number,
+        )
+        if begun:
+            self._begun[number] = self._now
+        return begun
+
+    def settle(self) -> None:
+        """Take in what a server draws while the policy trains: scored, measured and written, all by
+        the weights that drew it. A signal waits for that: what is drawn is not paid for twice.
+        """
+        if not self._begun:
+            return
+        begun, self._begun = self._begun, {}
+        now, stop, self.stop = self._now, self.stop, Stop()
+        try:
+            with self.sampler.as_begun():
+                for number, self._now in begun.items():
+                    self.drawn_batch(number, fresh=True)
+        finally:
+            self._now, self.stop = now, stop
+
+    def close(self) -> None:
+        self.sampler.close()
+
     def _draw(self, number: int) -> RolloutBatch:
         for attempt in range(ATTEMPTS):
             answers, dropped = self._answered(number, attempt)
             out = self._of(answers, number, len(dropped))
             if out.trees:
-                self.world.on_first(partial(self._write, number, attempt, answers, dropped, out))
+                record = {"attempt": attempt, "dropped": dropped}
+                record |= content_of(answers, self.prompts, out)
+                self.world.on_first(partial(self.files.write, number, record))
                 return out
             self.display.line(
-                f"! batch {number} of answers gives nothing to train on ({_words(out)}); drawn"
-                " again"
+                f"! batch {number} of answers gives nothing to train on ({out.words}); drawn again"
             )
-        lost = {a.failure for a in answers if a.failure}
-        raise Refused(
-            f"Batch {number} of answers gave nothing to train on in {ATTEMPTS} draws:"
-            f" {_words(out)}."
-            + (f"\nRewards that failed: {'; '.join(sorted(lost)[:3])}." if lost else "")
-            + "\nRewards that differ are needed: draw more answers"
-            " (--set rollouts.num_generations=8), take more prompts at a time"
-            " (--set train.batch_size=16), or look at the reward."
-        )
+        raise nothing_to_train_on(number, ATTEMPTS, answers, out)
 
     def _answered(self, number: int, attempt: int) -> tuple[list[Answer], list[dict]]:
         """Draw the answers of one batch, with rewards and log-probs; the answers to one prompt are
@@ -370,12 +404,10 @@ class RolloutSource:
         """Draw K answers to each of some prompts by the policy as it stands; answer i draws from
         (seed, first + i).
         """
-        settings, poll = self.config.rollout_settings, self.stop.poll
-        if self.sampler.joint:  # no rank leaves alone what all do together
-            poll = partial(self.world.agree, self.stop.poll)
+        settings = self.config.rollout_settings
         out: list[Answer] = []
         for start in range(0, len(numbers), PIECE):
-            poll()
+            self._poll()
             asked = [n for n in numbers[start : start + PIECE] for _ in range(k)]
             found = self.sampler.sample(
                 [prompts.trees[n] for n in asked],
@@ -389,6 +421,12 @@ class RolloutSource:
                 for n, s in zip(asked, found, strict=True)
             ]
         return out
+
+    def _poll(self) -> None:
+        if self.sampler.joint:  # no rank leaves alone what all do together
+            self.world.agree(self.stop.poll)
+        else:
+            self.stop.poll()
 
     def measure(self, answers: Sequence[Answer], prompts: PromptSet) -> None:
         """Compute the log-probs of the answers' tokens under the policy and the reference, by the
@@ -445,27 +483,6 @@ class RolloutSource:
             self._carried[number - 1] = CarryOver(**found["carried"])
         return self._carried[number - 1]
 
-    def _write(
-        self,
-        number: int,
-        attempt: int,
-        answers: Sequence[Answer],
-        dropped: list[dict],
-        out: RolloutBatch,
-    ) -> None:
-        asked = dict.fromkeys(a.prompt for a in answers)
-        content = {
-            "attempt": attempt,
-            "carried": out.carried.as_dict(),
-            "figures": out.figures,
-            "not_trained_on": dict(out.reasons),
-            "prompts": {str(n): list(self.prompts.trees[n]) for n in asked},
-            "dropped": dropped,
-            "at": [str(self.prompts.question(a.prompt).origin) for a in answers],
-            "answers": [a.as_dict() for a in answers],
-        }
-        self.files.write(number, content)
-
     def _recorded(self, number: int, fresh: bool) -> dict | None:
         """Read a batch that this run drew before; if it must be fresh, only one
         drawn by this very policy.
@@ -473,22 +490,7 @@ class RolloutSource:
         found = self.files.load(number)
         if found is None:
             return None
-        asked = {int(n): tuple(ids) for n, ids in found["prompts"].items()}
-        if any(self.prompts.trees[n] != ids for n, ids in asked.items()):
-            self.display.line(f"! batch {number} of answers has other prompts; drawn again")
-            return None
-        answers = [Answer.from_dict(answer) for answer in found["answers"]]
-        policy = self.sampler.policy_version() if fresh else None
-        if fresh and any(answer.policy != policy for answer in answers):
-            self.display.line(
-                f"! batch {number} of answers was drawn by other weights than these; drawn again"
-            )
-            return None
-        return found
-
-
-def _words(out: RolloutBatch) -> str:
-    return (
-        "; ".join(f"{count} prompts: {reason}" for reason, count in out.reasons.most_common())
-        or "no prompt with answers"
-    )
+        other = difference(found, self.prompts, self.sampler.policy_version() if fresh else None)
+        if other:
+            self.display.line(f"! batch {number} of answers {other}; drawn again")
+        return None if other else found

@@ -14,7 +14,7 @@ Shapes: B rows alive · V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,16 @@ class LocalSampler:
 
     def rest(self) -> None:
         """Do nothing: the model of this process is the one that trains."""
+
+    def begin(self, prompts: Sequence[Prompt], **options: Any) -> bool:
+        """Return False: while it trains, the model of this process draws nothing."""
+        return False
+
+    def as_begun(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def close(self) -> None:
+        """Do nothing: nothing is ever begun."""
 
     def sample(
         self,

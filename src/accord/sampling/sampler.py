@@ -8,6 +8,7 @@ server. Another way is another class with this protocol; nothing else changes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -55,6 +56,27 @@ class Sampler(Protocol):
         """Take note that the next answers are asked for only after the policy has trained: a
         sampler on the same device may give its memory back.
         """
+
+    def begin(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int = 0,
+        first_row: int = 0,
+    ) -> bool:
+        """Begin to draw, by the weights as they stand, what `sample` will be asked for; do not
+        wait for it. False: this sampler draws only while it is waited for, and has begun nothing.
+        """
+
+    def as_begun(self) -> AbstractContextManager[None]:
+        """Put the policy, here and for `sample`, back to the weights that `begin` had; after the
+        block it is as it was.
+        """
+
+    def close(self) -> None:
+        """Give up what was begun: nobody asks for it any more."""
 
     def sample(
         self,

@@ -27,7 +27,7 @@ import httpx
 
 from accord.config.sampler_section import SamplerConfig
 from accord.environment import web
-from accord.errors import printable
+from accord.errors import plural, printable
 from accord.sampling import server_protocol as protocol
 from accord.sampling.sampler import Prompt
 from accord.sampling.server_protocol import Completion, Draw, Served
@@ -145,6 +145,10 @@ class ServerClient:
         except (Refused, UsageError, NotServed):
             return None
 
+    def close(self) -> None:
+        """Break off what is under way; nothing can be asked afterwards."""
+        self.client.close()
+
     # ------------------------------------------------------------ requests
 
     def _tell(self, path: str, body: dict) -> None:
@@ -202,7 +206,7 @@ class ServerClient:
         raise Refused(f"The server at {self.name} refuses {path} ({status}): {said}")
 
     def _silent(self, path: str, reason: str, patience: web.Patience) -> str:
-        attempts = f"{patience.attempts} attempts"
+        attempts = plural(patience.attempts, "attempt")
         if reason in (protocol.NO_IDS, protocol.NO_LOGPS):
             return (
                 f"The server at {self.name} answers with {reason}: accord needs exact token ids and"

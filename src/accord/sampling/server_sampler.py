@@ -8,14 +8,18 @@ the server applies them. After each synchronisation a few answers are drawn and 
 computed here too. A gap is explained by hypotheses that are measured (sampling/gap.py); a version
 that did not arrive is published once more, and refused if that does not help.
 
+While the policy trains, the server can draw what is asked for later (`begin`): the requests are
+made by threads, and `sample` under the same weights finds their answers.
+
 Answer i is drawn with a seed of its own, made of (seed, first_row + i). Whether a server's answer
 then depends on its neighbours is the server's affair: its batches' rounding does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -67,6 +71,10 @@ class ServerSampler:
     _former: dict[str, Tensor] | None = field(default=None, repr=False)
     _asleep: bool = False
     _restored: bool = False
+    _held: bool = False  # inside `as_begun`: the policy is the one that the server has
+    # (version, draw) -> its answer, asked for before it is needed; on the first rank alone
+    _begun: dict[tuple[str, Draw], Future[Completion]] = field(default_factory=dict, repr=False)
+    _pool: ThreadPoolExecutor | None = field(default=None, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     @property
@@ -74,7 +82,7 @@ class ServerSampler:
         return self.sync.client
 
     def policy_version(self) -> str:
-        return weights_digest(self.sync.masters)
+        return self._published if self._held else weights_digest(self.sync.masters)
 
     @property
     def joint(self) -> bool:
@@ -107,15 +115,63 @@ class ServerSampler:
         if not prompts:
             return []
         self._synchronise()
-        draws = [
-            Draw(prompt, row_seed(seed, first_row + i), max_new_tokens, temperature, top_p)
-            for i, prompt in enumerate(prompts)
-        ]
+        draws = draws_of(prompts, seed, first_row, max_new_tokens, temperature, top_p)
         found = self._draw_by_this_version(draws)
         return [
             Sample(c.tokens, self._text(c.tokens, special=False), c.finish_reason, c.logps)
             for c in found
         ]
+
+    # ------------------------------------------------------------ while the policy trains
+
+    def begin(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int = 0,
+        first_row: int = 0,
+    ) -> bool:
+        """Have the server draw answers that `sample` is asked for later; see `Sampler.begin`.
+
+        Raises:
+          UsageError, Refused: as `sample`, where it shows before an answer is there.
+        """
+        if self.settings.sleep:
+            return False
+        self.require_room(max(map(len, prompts), default=0), max_new_tokens)
+        self._synchronise()
+        if self.world.first:
+            self._pool = self._pool or ThreadPoolExecutor(self.settings.workers)
+            name, version = self.sync.name, self.sync.version
+            for draw in draws_of(prompts, seed, first_row, max_new_tokens, temperature, 1.0):
+                self._begun[version, draw] = self._pool.submit(self._ask, name, draw)
+        return True
+
+    @contextmanager
+    def as_begun(self) -> Iterator[None]:
+        """Put the policy back to the weights that the server has; see `Sampler.as_begun`."""
+        assert self._former is not None, "begin published them"
+        with other_weights(self.forward.model, self._former):
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    def close(self) -> None:
+        """Ask for nothing more, and wait for nothing."""
+        if self._pool is None:
+            return
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._begun:
+            self._begun.clear()
+            self.client.close()  # the requests under way end in an error that nobody reads
+
+    def _ask(self, name: str, draw: Draw) -> Completion:
+        model = self.forward.model
+        return self.client.complete(name, draw, model.stop_ids, model.vocabulary_rows)
 
     def _text(self, ids: Sequence[int], *, special: bool = True) -> str:
         decoded: Any = self.forward.model.tokenizer.decode(
@@ -248,6 +304,8 @@ class ServerSampler:
 
     def _synchronise(self) -> None:
         """Have the server compute with the weights as they stand."""
+        if self._held:
+            return
         if self._asleep:
             self.world.on_first(self.client.wake_up)
             self._asleep = False
@@ -363,13 +421,14 @@ class ServerSampler:
         ]
 
     def _draw_here(self, name: str, draws: Sequence[Draw]) -> list[Completion]:
-        model = self.forward.model
-        stops, vocabulary = model.stop_ids, model.vocabulary_rows
-
         def one(draw: Draw) -> Completion:
+            begun = self._begun.pop((self.sync.version, draw), None)
+            if begun is not None and name == self.sync.name:
+                with suppress(NotServed):
+                    return begun.result()
             for _ in range(self.settings.attempts):
                 try:
-                    return self.client.complete(name, draw, stops, vocabulary)
+                    return self._ask(name, draw)
                 except NotServed:
                     if name != self.sync.name or self.sync.kind != "adapter":
                         break
@@ -384,3 +443,18 @@ class ServerSampler:
             return list(pool.map(one, draws))
         finally:
             pool.shutdown(cancel_futures=True)  # after a failure the others are not asked for
+
+
+def draws_of(
+    prompts: Sequence[Prompt],
+    seed: int,
+    first_row: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+) -> list[Draw]:
+    """Return the draws of answers, each with its own seed; see `Sampler.sample`."""
+    return [
+        Draw(prompt, row_seed(seed, first_row + i), max_new_tokens, temperature, top_p)
+        for i, prompt in enumerate(prompts)
+    ]

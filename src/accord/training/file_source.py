@@ -169,6 +169,12 @@ class FileSource:
         )
         return list(islice(whole, count))
 
+    def settle(self) -> None:
+        """Do nothing: all rows are there."""
+
+    def close(self) -> None:
+        """Do nothing: nothing is under way."""
+
     # ------------------------------------------------------------ evaluation
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:

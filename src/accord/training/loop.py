@@ -56,6 +56,7 @@ def train(run: Run) -> None:
             raise
         raise out_of_memory(run) from error
     finally:
+        run.ready.source.close()
         run.trackers.close()
 
 

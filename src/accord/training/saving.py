@@ -14,7 +14,7 @@ from accord.runs import checkpoint
 from accord.runs.files import write_json
 from accord.training.events import raise_if_refused
 from accord.training.state import Run
-from accord.types import Diverged, Tree
+from accord.types import AccordError, Diverged, Tree
 
 
 def held_out_score(metrics: dict) -> float:
@@ -35,6 +35,15 @@ def save(run: Run) -> str:
     """Save a checkpoint of this moment; the best one by held-out score is kept beside the
     newest.
     """
+    try:
+        run.ready.source.settle()
+    except AccordError as error:
+        said = str(error).splitlines()[0]
+        run.display.line(f"! answers under way are lost, and drawn again later: {said}")
+    return _saved(run)
+
+
+def _saved(run: Run) -> str:
     tensors = run.ready.state()
     return run.ready.world.on_first(lambda: write(run, tensors))
 
@@ -66,7 +75,7 @@ def save_after_lost_rank(run: Run) -> str:
             f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
         )
     run.ready = replace(run.ready, learner=replace(run.ready.learner, world=world.remains()))
-    return f"Saved {save(run)}."
+    return f"Saved {_saved(run)}."  # what was under way needed all ranks
 
 
 def stop_diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
