@@ -1,38 +1,44 @@
 """A run that learns from its own answers on two processes, killed at random moments: does it go on
 to what an uninterrupted run writes, and is a reward asked twice?
 
-    python benchmarks/online_kills.py [--times 10] [--seed 0] [--output FILE]
+    python benchmarks/online_kills.py [--times 10] [--seed 0] [--only "rank 0; server"]
 
 Each life begins a run of the two-layer model of the tests, with GRPO and a reward that notes every
 answer that it is asked for. SIGKILL comes to one of the ranks, or to all of them ("trainer"), at a
 random moment after a random number of batches: while the next one is drawn, scored, measured or
 trained on; or while the run is made ready. Then the run is resumed: on two processes, and what it
-wrote must be that of the uninterrupted run, to the byte; every third time on one process, whose
+wrote must be that of the uninterrupted run, to the byte; one time in three on one process, whose
 log-probs may differ by rounding. An answer of a batch that was written before the kill must not be
 scored again; those of the batch in flight are counted.
+
+The "server" is the stand-in of the tests, in a process of its own, which draws for both ranks while
+they train (rollouts.ahead). It is killed alone and started again a little later, without the
+policy's adapters: the run must not end, and must be the one of a server that lived.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/online_kills.json"
 sys.path.append(str(ROOT / "tests"))  # the small model of its tests, and ranks by fork
-VICTIMS = ("rank 0", "rank 1", "trainer")
+VICTIMS = ("rank 0", "rank 1", "trainer", "server")
 STEPS, PROMPTS, ANSWERS = 6, 4, 3
 EACH = 0.4  # seconds of processor time: more than a batch and its update take
 CLOSE = 1e-5  # nats a token that the rounding of other shares may make
@@ -75,7 +81,9 @@ def doom(place: Path, after: int, seconds: float) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def work(place: Path, model: str, victims: Sequence[int], after: int, wait: float) -> dict:
+def work(
+    place: Path, model: str, victims: Sequence[int], after: int, wait: float, server: str = ""
+) -> dict:
     """Train, or resume, on this rank; return its processor time."""
     import accord
 
@@ -102,9 +110,69 @@ def work(place: Path, model: str, victims: Sequence[int], after: int, wait: floa
                 "rollouts.max_new_tokens": 6,
                 "checkpoint.every": 1,
                 "monitor.samples": 0,
-            },
+            }
+            | (_by_server(server) if server else {}),
         )
     return {"seconds": time.process_time() - began}
+
+
+def _by_server(address: str) -> dict:
+    return {"rollouts.sampler": {"server": address, "attempts": 20}, "rollouts.ahead": 1}
+
+
+@contextmanager
+def serving(model: str, port: int) -> Iterator[multiprocessing.process.BaseProcess]:
+    """The stand-in, in a process of its own, once it answers."""
+    from online.stand_in import serve
+
+    process = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(Path(model), port), daemon=True
+    )
+    process.start()
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.02)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+@dataclass
+class Killer:
+    """A server that is killed once so many batches are written and some seconds have passed, and
+    started again after a pause.
+    """
+
+    place: Path
+    model: str
+    port: int
+    after: int
+    wait: float
+    pause: float
+    up: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        tried = self.place / "run/sampler.jsonl"  # before, no server is a mistake of the user
+        with serving(self.model, self.port):
+            self.up.set()
+            while not (
+                self.over.is_set() or (tried.exists() and len(batches(self.place)) >= self.after)
+            ):
+                time.sleep(0.002)
+            self.over.wait(self.wait)
+        if not self.over.wait(self.pause):
+            with serving(self.model, self.port):
+                self.over.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
 
 
 def asked(place: Path) -> int:
@@ -118,6 +186,34 @@ def batches(place: Path) -> dict[str, bytes]:
     return {
         file.name: file.read_bytes() for file in sorted((place / "run/rollouts").glob("*.json"))
     }
+
+
+def served(place: Path, model: str, after: int, wait: float, pause: float) -> list[str]:
+    """Train by a server that is killed and started again; return what went wrong on the ranks."""
+    from training.worlds import in_world
+
+    place.mkdir()
+    killer = Killer(place, model, free_port(), after, wait, pause)
+    thread = threading.Thread(target=killer.run)
+    thread.start()
+    killer.up.wait()
+    try:
+        address = f"http://127.0.0.1:{killer.port}"
+        ends = in_world(2, place / "ranks", work, place, model, (), 0, 0.0, address)
+    finally:
+        killer.over.set()
+        thread.join()
+    return [str(end) for end in ends if not isinstance(end, dict) or "error" in end]
+
+
+def without_server(number: int, rng: random.Random, folder: Path, model: str) -> Life:
+    """Kill the server of a run, and start it again."""
+    place, after = folder / f"life-{number}", rng.randrange(STEPS)
+    wait, pause = rng.uniform(0, EACH), rng.uniform(0, 2)
+    wrong = served(place, model, after, wait, pause)
+    again = asked(place) - STEPS * PROMPTS * ANSWERS
+    wrong = wrong or differences(place, folder / "served", exact=True)
+    return Life("server", after, wait, 2, after, "", 0, again, tuple(wrong))
 
 
 def differences(place: Path, straight: Path, exact: bool) -> list[str]:
@@ -156,15 +252,18 @@ def _close(one: list | float, other: list | float) -> bool:
     return all(abs(a - b) < CLOSE for a, b in zip(one, other, strict=True))
 
 
-def live(number: int, rng: random.Random, folder: Path, model: str, seconds: float) -> Life:
+def live(
+    victim: str, number: int, rng: random.Random, folder: Path, model: str, seconds: float
+) -> Life:
     """Begin a run, kill it, resume it, compare it."""
     from training.worlds import GONE, in_world
 
+    if victim == "server":
+        return without_server(number, rng, folder, model)
     place = folder / f"life-{number}"
     place.mkdir()
-    victim = VICTIMS[number % len(VICTIMS)]
     victims = (0, 1) if victim == "trainer" else (int(victim[-1]),)
-    after, on = rng.randrange(STEPS), 1 if number % 3 == number // 3 % 3 else 2
+    after, on = rng.randrange(STEPS), 1 if rng.random() < 1 / 3 else 2
     wait = rng.uniform(0, EACH if after else seconds / 2)
     ends = in_world(2, place / "ranks", work, place, model, victims, after, wait)
     said = next((end["error"] for end in ends if isinstance(end, dict) and "error" in end), "")
@@ -194,6 +293,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--times", type=int, default=10, help="lives for each victim")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="; ".join(VICTIMS), help="separated by semicolons")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     os.environ |= {"ACCORD_PATIENCE": "60", "OMP_NUM_THREADS": "1"}
@@ -214,13 +314,12 @@ def main() -> int:
 
 def _prepared(folder: Path) -> str:
     """Make the model and the prompts."""
-    from conftest import save_tiny
-    from training.conftest import tokenizer
+    from conftest import save_tiny, small_tokenizer
 
     rows = [{"prompt": f"say something about the cat number {n}"} for n in range(2 * PROMPTS)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "model").mkdir()
-    return str(save_tiny(folder / "model", tokenizer.__wrapped__()))
+    return str(save_tiny(folder / "model", small_tokenizer.__wrapped__()))
 
 
 def _lives(options: argparse.Namespace, folder: Path, model: str) -> list[Life]:
@@ -232,10 +331,15 @@ def _lives(options: argparse.Namespace, folder: Path, model: str) -> list[Life]:
     assert all("seconds" in end for end in ends), ends
     assert asked(straight) == STEPS * PROMPTS * ANSWERS, "each answer is scored once"
     seconds = min(end["seconds"] for end in ends)
+    victims = [name.strip() for name in options.only.split(";")]
+    if "server" in victims:
+        failed = served(folder / "served", model, STEPS + 1, 0, 0)
+        assert not failed, failed
     rng = random.Random(options.seed)
     lives = []
-    for number in range(options.times * len(VICTIMS)):
-        lives.append(live(number, rng, folder, model, seconds))
+    for number in range(options.times * len(victims)):
+        victim = victims[number % len(victims)]
+        lives.append(live(victim, number, rng, folder, model, seconds))
         print(lives[-1], flush=True)
         record = {
             "seed": options.seed,

@@ -6,6 +6,7 @@ switched on by name, and each does what its real one would do to the answers.
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -222,8 +223,8 @@ def _error(status: int, says: str) -> tuple[int, object]:
 
 
 @contextmanager
-def standing_in(folder: Path, **settings):
-    """A stand-in that serves the model of a folder, on a port of its own."""
+def standing_in(folder: Path, port: int = 0, **settings):
+    """A stand-in that serves the model of a folder; on a port of its own, if none is given."""
     state = StandIn(folder, **settings)
 
     class Handler(BaseHTTPRequestHandler):
@@ -284,7 +285,7 @@ def standing_in(folder: Path, **settings):
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
     )
@@ -296,3 +297,9 @@ def standing_in(folder: Path, **settings):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def serve(folder: Path, port: int) -> None:
+    """Serve until this process ends."""
+    with standing_in(folder, port):
+        signal.pause()
