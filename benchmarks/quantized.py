@@ -40,12 +40,15 @@ def main() -> None:
     asked = [name.strip() for name in options.only.split(";")] if options.only else list(KINDS)
     if unknown := set(asked) - set(KINDS):
         raise SystemExit(f"--only {unknown.pop()}: expected of {', '.join(KINDS)}")
-    results = {}
+    runs: dict[str, dict] = {}
+    settings = {"updates": options.updates, "batch": options.batch}
+    settings["held_out_rows"] = options.held_out_rows
     for name in asked:
-        results[name] = measure(KINDS[name], options)
-        print(line(name, results[name]), flush=True)
+        runs[name] = measure(KINDS[name], options)
+        print(line(name, runs[name]), flush=True)
         if options.output is not None:
-            options.output.write_text(json.dumps(results, indent=1) + "\n")
+            found = settings | {"runs": runs}
+            options.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def measure(changes: list[str], options: argparse.Namespace) -> dict:

@@ -91,6 +91,8 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ),
     ("sharded_memory.json", of_documentation(figures.sharded_memory, named=False)),
     ("two_nodes.json", of_documentation(figures.two_nodes, named=False)),
+    ("quantized.json", of_documentation(figures.quantized, named=False)),
+    ("online_server.json", of_documentation(figures.online_server, named=False)),
     ("online_kills.json", of_documentation(figures.online_kills, named=False)),
     ("first_hour.json", lambda file: first_hour.table(read(file))),
     ("gpu.json", lambda file: gpu_report.table(read(file)) + plain(file)),

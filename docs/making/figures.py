@@ -184,6 +184,64 @@ def sharded_memory() -> str:
     return table(head, rows)
 
 
+def quantized() -> str:
+    """DPO on a quantised base beside the base as it is, a line a kind."""
+    found = result("quantized")
+    rows = []
+    for name, run in found["runs"].items():
+        accuracy, weights = run["accuracy"], run["weights"]
+        small = weights["bits"] is not None
+        rows.append(
+            (
+                name,
+                f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})",
+                f"{run['eval_loss']:.3f}",
+                f"{weights['bits']:.2f}" if small else "–",
+                f"{weights['bytes'] / weights['bytes_before']:.2f}" if small else "1.00",
+                f"{run['seconds'] / found['updates']:.2f}",
+            )
+        )
+    head = (
+        "base",
+        "held-out accuracy",
+        "loss",
+        "bits a weight of its linear layers",
+        "share of the weights' bytes",
+        "seconds an update",
+    )
+    words = (
+        f"{found['updates']} updates of {found['batch']} pairs,"
+        f" {found['held_out_rows'] or 'all'} held-out pairs."
+    )
+    return f"{table(head, rows)}\n\n{words}"
+
+
+def online_server() -> str:
+    """GRPO with a server's answers and with the local decoder's, a line each."""
+    found = result("online_server")
+    rows = []
+    for name, run in found["runs"].items():
+        first, last = run["rewards"][0], run["rewards"][-1]
+        rows.append(
+            (
+                name,
+                *(f"{r['mean']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in (first, last)),
+                f"{run['gap']['mean']:.4f}",
+                f"{run['gap']['worst']:.4f}",
+                f"{run['answers_a_second']:.1f}",
+            )
+        )
+    head = (
+        "answers from",
+        "reward of the first answers",
+        "of the last",
+        "gap, nats a token",
+        "in the worst batch",
+        "answers a second",
+    )
+    return f"{table(head, rows)}\n\n{found['updates']} updates."
+
+
 def vs_trl() -> str:
     """Speed and memory against TRL, a line a case, medians over the repeats."""
     head = (

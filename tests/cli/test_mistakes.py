@@ -312,13 +312,13 @@ def test_a_mistake_in_a_script_is_answered_in_json(place, monkeypatch):
 @pytest.fixture(scope="module")
 def stopped(place):
     """A run that Ctrl-C stopped in its middle, and what it said."""
-    write_rows(place / "many.jsonl", pair_rows(400, start=1000))
+    write_rows(place / "many.jsonl", pair_rows(60, start=1000))
     typed = f"train many.jsonl {TINY} --steps 90 --held-out test.jsonl --output stopped"
     command = [sys.executable, "-m", "accord", *typed.split()]
     path = [str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
     with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, env=env) as run:
-        figures, until = place / "stopped/metrics.jsonl", time.monotonic() + 120
+        figures, until = place / "stopped/metrics.jsonl", time.monotonic() + 600
         while run.poll() is None and time.monotonic() < until:
             if figures.exists() and figures.read_text().count("\n") > 2:
                 break
