@@ -5,7 +5,7 @@ PIP = .venv/bin/pip install -q --disable-pip-version-check
 # instead of several GB of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test test-fast test-newest test-oldest check docs docs-pages vllm wheel clean
+.PHONY: setup demo test test-all test-fast test-newest test-oldest check docs docs-pages vllm wheel clean
 
 setup: .venv/.done
 
@@ -22,7 +22,11 @@ setup: .venv/.done
 demo: setup
 	.venv/bin/accord demo
 
+# All fast tests and a third of the slow ones, another third each week; it says which (tests/tiers.py).
 test: setup
+	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2 --round week
+
+test-all: setup
 	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2
 
 # The unit tests: no real model, no run, no process of its own (tests/tiers.py).

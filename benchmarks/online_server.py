@@ -2,7 +2,7 @@
 how far apart are the log-probs, and how many answers a second does each draw?
 
     make vllm
-    accord serve-policy smollm2 --max-model-len 512 --start
+    accord serve-policy smollm2 --max-model-len 512 --dtype float32 --gpu-share 0.3 --start
     python benchmarks/online_server.py --server http://127.0.0.1:8000 --output online
 
 One run each, the same prompts, seed and updates; the reward is a sentiment's (vader). A curve's

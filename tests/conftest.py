@@ -18,7 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import settings
-from tiers import is_slow, is_slow_file
+from tiers import ROUNDS, is_slow, is_slow_file, round_now, round_of
 
 torch.set_num_threads(1)
 # no clock decides a test: an example may take long on a busy machine
@@ -36,11 +36,45 @@ TEMPLATE = (
 )
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--round", help=f"slow tests of one round: 0 to {ROUNDS - 1}, or week; default: of all"
+    )
+
+
+def chosen_round(config) -> int | None:
+    asked = config.getoption("--round")
+    if asked is None:
+        return None
+    return round_now() if asked == "week" else int(asked)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say which tests were left out."""
+    chosen = chosen_round(config)
+    if chosen is not None:
+        terminalreporter.write_line(
+            f"Of the slow tests those of round {chosen} of 0 to {ROUNDS - 1} were run; make"
+            " test-all runs all."
+        )
+
+
+def pytest_collection_modifyitems(config, items):
     for item in items:
         name = getattr(item, "originalname", item.name)
         if is_slow(item.path, name, getattr(item, "fixturenames", [])):
             item.add_marker(pytest.mark.slow)
+    chosen = chosen_round(config)
+    if chosen is None:
+        return
+    others = [
+        item
+        for item in items
+        if item.get_closest_marker("slow") and round_of(item.nodeid) != chosen
+    ]
+    config.hook.pytest_deselected(items=others)
+    left_out = set(others)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish():

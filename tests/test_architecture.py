@@ -6,13 +6,15 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
 import pytest
 from conftest import assert_no_faults
-from tiers import SLOW, is_slow, is_slow_file
+from tiers import ROUNDS, SLOW, is_slow, is_slow_file, round_now, round_of
 
 SOURCE = Path(__file__).parents[1] / "src/accord"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -403,3 +405,12 @@ def test_files_that_contributing_names_are_there():
     text = (root / "CONTRIBUTING.md").read_text()
     named = set(re.findall(r"`((?:src|tests|docs|benchmarks)/[\w/*.]+)`", text))
     assert len(named) > 15 and not [name for name in named if not list(root.glob(name))]
+
+
+def test_every_slow_test_has_its_week():
+    weeks = [round_now(date(2026, 1, 1) + timedelta(weeks=week)) for week in range(ROUNDS)]
+    assert sorted(weeks) == list(range(ROUNDS))
+    nodes = [f"tests/a.py::test_{number}" for number in range(300)]
+    shares = Counter(round_of(node) for node in nodes)
+    assert len(shares) == ROUNDS and min(shares.values()) > 300 / ROUNDS / 2
+    assert len({round_of(f"{nodes[0]}[{name}]") for name in "abcdef"}) == 1

@@ -3,14 +3,20 @@
 A test is in the fast tier (`make test-fast`) unless it stands here, has the marker `real` or `gpu`,
 or asks for the real model's folder (fixture `smollm2_folder`, and so every tokenizer that is not
 trained on the spot) or for real data (`shared_data`). Slow is what trains a run, starts processes,
-opens a browser, or draws enough samples to test a distribution. `make test` runs all of them.
+opens a browser, or draws enough samples to test a distribution.
+
+All slow tests take most of an hour on two slow cores. `make test` runs a third of them beside all
+fast ones, another third each week, and says which; `make test-all` runs every one.
 """
 
 from __future__ import annotations
 
+import zlib
+from datetime import date
 from pathlib import Path
 
 HERE = Path(__file__).parent
+ROUNDS = 3
 
 # A folder, a file, or one test of a file.
 SLOW = (
@@ -135,3 +141,13 @@ def is_slow(path: Path, function: str, fixtures: list[str]) -> bool:
         return False
     entry = f"{path.relative_to(HERE).as_posix()}::{function}"
     return is_slow_file(path) or entry in SLOW or bool(SLOW_FIXTURES & {*fixtures})
+
+
+def round_now(today: date | None = None) -> int:
+    """The round whose slow tests are run this week."""
+    return (today or date.today()).toordinal() // 7 % ROUNDS
+
+
+def round_of(node: str) -> int:
+    """The round of a test: by its file and function, so that its parameters stay together."""
+    return zlib.crc32(node.partition("[")[0].encode()) % ROUNDS

@@ -1,7 +1,7 @@
 """The real vLLM, where one is up:
 
 make vllm
-accord serve-policy smollm2 --max-model-len 512 --dtype float32 --start
+accord serve-policy smollm2 --max-model-len 512 --dtype float32 --gpu-share 0.3 --start
 TEST_VLLM=http://127.0.0.1:8000 python -m pytest tests/online/test_vllm.py
 """
 

@@ -46,7 +46,12 @@ def add_serve_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         gpus: Annotated[int, typer.Option(min=1, help="GPUs that hold one model together.")] = 1,
         gpu_share: Annotated[
             float | None,
-            typer.Option("--gpu-share", min=0.01, max=1.0, help="Share of a GPU's memory."),
+            typer.Option(
+                "--gpu-share",
+                min=0.01,
+                max=1.0,
+                help="Share of a GPU's memory; with vLLM's CPU build, of main memory.",
+            ),
         ] = None,
         sleep: Annotated[
             bool, typer.Option("--sleep", help="It can give its memory back while a run trains.")
