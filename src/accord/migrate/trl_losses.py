@@ -84,8 +84,7 @@ def weighed_losses(tool: str, losses: Any, weights: Any) -> dict[str, float]:
     Raises:
       UsageError: a loss is there twice, weights are not one for each, or not above 0.
     """
-    if not isinstance(losses, list):
-        return {str(losses): 1.0}
+    losses = losses if isinstance(losses, list) else [losses]
     if weights is not None and (not isinstance(weights, list) or len(weights) != len(losses)):
         raise UsageError(
             f"loss_weights = {weights!r:.60}: {tool} wants a number for each of {losses!r:.60}."
