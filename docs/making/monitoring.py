@@ -80,6 +80,11 @@ METRICS = {
         "falls",
         "rises",
     ),
+    "part/sft": (
+        "of a mixture such as dpo+0.1*sft, a part's own loss without its weight",
+        "falls",
+        "one part rises while the others fall: its weight is too small",
+    ),
     "log_odds_ratio": (
         "orpo: log σ of the log-odds ratio, 0 where chosen answers have all the odds",
         "rises towards 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accord.environment.digests import flatten
 from accord.migrate.common import READ_IN
 from accord.migrate.reading import Without, read
 from accord.migrate.run import TOOLS
@@ -90,7 +91,7 @@ def losses(tool: str) -> str:
 
 def _loss(tool: str, settings: dict) -> tuple[str, str, str]:
     found = read(TOOLS[tool], dict(settings))
-    options = dict(found.recipe["objective"])
+    options = flatten(found.recipe["objective"])
     name = options.pop("name")
     notes = [
         line.text

@@ -34,10 +34,18 @@ from accord.objectives import resolve
             "loss_type: exo_pair\nlabel_smoothing: 0.01",
             {"name": "exo", "beta": 0.1, "label_smoothing": 0.01},
         ),
-        ("loss_type: [sigmoid, sft]\nbeta: 0.1", {"name": "rpo", "beta": 0.1, "alpha": 1.0}),
+        ("loss_type: [sigmoid, sft]\nbeta: 0.1", {"name": "dpo+sft", "dpo": {"beta": 0.1}}),
         (
             "loss_type: [sft, sigmoid]\nloss_weights: [0.25, 1]",
-            {"name": "rpo", "beta": 0.1, "alpha": 0.25},
+            {"name": "0.25*sft+dpo", "dpo": {"beta": 0.1}},
+        ),
+        (
+            "loss_type: [sigmoid, robust, sft]\nloss_weights: [0.8, 0.2, 1]\nlabel_smoothing: 0.1",
+            {
+                "name": "0.8*dpo+0.2*robust+sft",
+                "dpo": {"beta": 0.1},
+                "robust": {"beta": 0.1, "label_smoothing": 0.1},
+            },
         ),
         ("loss_type: sigmoid\nrpo_alpha: 0.5", {"name": "rpo", "beta": 0.1, "alpha": 0.5}),
         (
@@ -63,7 +71,7 @@ from accord.objectives import resolve
         ),
         (
             "rl: dpo\nbase_model: m\ndpo_loss_type: [sigmoid, sft]\ndpo_loss_weights: [1, 0.1]",
-            {"name": "rpo", "beta": 0.1, "alpha": 0.1},
+            {"name": "dpo+0.1*sft", "dpo": {"beta": 0.1}},
         ),
         (
             "rl: dpo\nbase_model: m\ndpo_loss_type: [robust]\ndpo_label_smoothing: 0.2",
@@ -100,7 +108,12 @@ def test_each_loss_and_its_options(read, text, objective):
         ("rl: grpo\nbase_model: m", "grpo"),
         ("loss_type: bco_pair\nbeta: 0.1", "bco_pair"),
         ("loss_type: [sigmoid, bco_pair, sft]\nbeta: 0.1", "bco_pair"),
-        ("loss_type: [sigmoid, sft]\nloss_weights: [0.8, 0.2]", "0.8"),
+        ("loss_type: [sigmoid, sft]\nloss_weights: [1, 0]", "1, 0"),
+        ("loss_type: [sigmoid]\nloss_weights: [0.5]", "0.5"),
+        ("loss_type: [sigmoid, sigmoid]\nbeta: 0.1", "sigmoid, sigmoid"),
+        ("loss_type: [sft]\nbeta: 0.1", "sft, which its own trainer has"),
+        ("loss_type: [sigmoid, sft]\nrpo_alpha: 0.5", "with an NLL term"),
+        ("loss_type: [sigmoid, sft]\nf_divergence_type: forward_kl", "with f_divergence_type"),
         ("loss_type: hinge\nrpo_alpha: 0.5", "hinge with an NLL term"),
         ("loss_type: ipo\nf_divergence_type: forward_kl", "ipo with f_divergence_type"),
         ("rpo_alpha: 1\nbeta: 0.1\nf_divergence_type: forward_kl", "an NLL term with"),

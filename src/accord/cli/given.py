@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,8 @@ def method_name(name: str | None) -> str | None:
     """Return a method as the tables have it: DPO is dpo, and dr-grpo is dr_grpo."""
     if name is None or ":" in name:  # a module's name keeps its capitals
         return name
-    return name.strip().lower().replace("-", "_")
+    # not the minus of a weight in a mixture, 1e-3*sft
+    return re.sub(r"-(?=[a-z])", "_", name.strip().lower())
 
 
 def method_names(names: str) -> str:

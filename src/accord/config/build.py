@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from accord.config.objective_list import one_name
 from accord.config.recipe_paths import name_hubs, resolve_paths
 from accord.config.schema import Config, load_recipe, make_config, parse_assignment
 from accord.config.secrets import refuse_secrets
@@ -181,6 +182,11 @@ def _put(raw: dict, path: list[str], value: Any) -> None:
         child = node.get(part)
         if isinstance(child, str) and part in ONE_WORD:
             child = {ONE_WORD[part]: child}
+        elif isinstance(child, list) and part == "objective":
+            try:
+                child = one_name(child)
+            except ValueError as error:
+                raise UsageError(f"{part}: {error}.") from None
         elif child is True and part == "lora":
             child = {}
         elif isinstance(child, int) and child is not False and part == "lora":

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from accord.config.data_section import DataConfig
 from accord.config.explain import explain, nearest_words
+from accord.config.objective_list import one_name
 from accord.config.optimizers import OptimizerName, fill_options, missing_rate, unread_option
 from accord.config.quantize_section import QuantizeConfig
 from accord.config.rollouts_section import RolloutsConfig
@@ -234,7 +235,8 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig
     objective: dict[str, Any] = {"name": DEFAULT_OBJECTIVE}
-    """name (dpo where none is given), and the objective's own keyword arguments."""
+    """name (dpo where none is given), and the objective's own keyword arguments; or several
+    objectives of one kind of rows, each with its weight: a list, or a name such as dpo+0.1*sft."""
     reference: Literal["auto", "none", "frozen", "adapter_off", "cached", "moving", "base"] = "auto"
     """Model that the policy is measured against. auto: adapters off when each row comes once,
     cached log-probs otherwise. base: the model without any adapter, even where training continues
@@ -334,6 +336,7 @@ class Config(Section):
     @classmethod
     def _named(cls, value):
         value = {"name": value} if isinstance(value, str) else value
+        value = one_name(value) if isinstance(value, list) else value
         value = {"name": DEFAULT_OBJECTIVE} | value if isinstance(value, dict) else value
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError("expected a name and its options, such as {name: dpo, beta: 0.1}")

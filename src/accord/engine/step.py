@@ -111,11 +111,11 @@ def batch_seed(learner: UpdateContext, index: int) -> int:
 def whole_batch_context(
     learner: UpdateContext, batch: Batch, poll: Callable[[], None] = lambda: None
 ) -> dict[str, Tensor]:
-    """Compute the keywords that couple the rows (KTO's z0) from the whole batch, whatever its
-    split, without gradient.
+    """Compute the keywords that couple the rows (KTO's z0, a mixture's rows per token) from the
+    whole batch, whatever its split, without gradient.
     """
     if learner.objective.context is None:
-        return {}
+        return learner.objective.of_batch([tree.counts for tree in batch.trees])
     world = learner.world
     poll = world.poll_together(poll)
 

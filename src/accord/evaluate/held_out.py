@@ -88,6 +88,8 @@ def evaluate(
     if reference is not None and reference.moves:
         held_out.forget_reference()
     context = _context(held_out, forward, objective, reference, poll, world)
+    if held_out.kind == objective.rows:
+        context |= objective.of_batch([tree.counts for tree in held_out.trees])
     # A loss exists only for the kind of rows that the objective takes; KTO's needs answers to other
     # prompts, and rows of one prompt have none.
     scored = held_out.kind == objective.rows and bool(context or objective.context is None)

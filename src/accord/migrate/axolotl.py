@@ -73,7 +73,7 @@ RULES = {
     "rl_adapter_ref_model": NotNeeded("reference: auto"),
     "is_llama_derived_model": common.MACHINE,
     "save_safetensors": common.MACHINE,
-    "rpo_alpha": Without("Axolotl 0.19 refuses it; dpo_loss_type: [sigmoid, sft] is rpo"),
+    "rpo_alpha": Without("Axolotl 0.19 refuses it; dpo_loss_type: [sigmoid, sft] is a mixture"),
     "dpo_norm_loss": Without("Axolotl 0.19 refuses it; dpo_loss_type: [sigmoid_norm] is dpo_norm"),
     "dpo_loss_type": Without("of rl: dpo alone"),
     "dpo_loss_weights": Without("of rl: dpo alone"),
@@ -142,9 +142,11 @@ def _objective(reading: Reading, method: str) -> None:
     smoothing = number(reading.take("dpo_label_smoothing", 0.0))
     if method == "dpo":
         losses, weights = reading.take("dpo_loss_type"), reading.take("dpo_loss_weights")
-        loss, found = of_dpo_trainer("Axolotl", losses or ["sigmoid"], weights)
-        where = f"dpo_loss_type: {loss}" if losses else "rl: dpo"
-        options |= smoothing_options(reading, "dpo_label_smoothing", smoothing, loss, where)
+        names, found = of_dpo_trainer("Axolotl", losses or ["sigmoid"], weights)
+        where = f"dpo_loss_type: {', '.join(names)}" if losses else "rl: dpo"
+        options = found.of_each(options) | smoothing_options(
+            reading, "dpo_label_smoothing", smoothing, names, found, where
+        )
         options |= {option: ("dpo_loss_type", value) for option, value in found.options.items()}
         method, note = found.name, found.note
     elif smoothing:

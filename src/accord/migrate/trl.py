@@ -4,7 +4,7 @@ of trl 1.16.0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +177,11 @@ def _objective(reading: Reading, kind: str) -> None:
     beta, smoothing = reading.take("beta", 0.1), number(reading.take("label_smoothing", 0.0))
     options: dict[str, tuple[str, Any]] = {"weight" if kind == "orpo" else "beta": ("beta", beta)}
     if kind == "dpo":
-        loss, found = of_dpo_trainer("TRL", given, reading.take("loss_weights"))
-        found = _variant(reading, loss, found)
-        options |= smoothing_options(
-            reading, "label_smoothing", smoothing, loss, f"loss_type: {loss}"
+        losses, found = of_dpo_trainer("TRL", given, reading.take("loss_weights"))
+        found = _variant(reading, losses, found)
+        where = f"loss_type: {', '.join(losses)}"
+        options = found.of_each(options) | smoothing_options(
+            reading, "label_smoothing", smoothing, losses, found, where
         )
     else:
         name = LOSSES.get(kind, {}).get(given) if isinstance(given, str) else None
@@ -213,13 +214,14 @@ def _bent(reading: Reading, name: str) -> Found:
     return Found("alphapo", {"alpha": bend}) if bend else Found(name, {})
 
 
-def _variant(reading: Reading, loss: str, found: Found) -> Found:
+def _variant(reading: Reading, losses: Sequence[str], found: Found) -> Found:
     """Find what other keys make of a loss: an NLL term, another divergence."""
+    loss = ", ".join(losses)
     # Up to 0.28; from 0.29 on it is the second of two losses
     older = number(reading.take("rpo_alpha", 0.0))
     divergence = str(reading.take("f_divergence_type", "reverse_kl"))
     if older:
-        found = with_nll("TRL", loss, older + float(found.options.get("alpha", 0.0)))
+        found = with_nll("TRL", loss, older)
     if divergence == "reverse_kl":
         return found
     if found.name == "rpo":

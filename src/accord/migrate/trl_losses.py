@@ -7,9 +7,10 @@ which Axolotl 0.19.0 takes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from accord.config.objective_list import written
 from accord.errors import UsageError
 from accord.migrate import common
 from accord.migrate.reading import Reading, no_such_loss, number
@@ -36,6 +37,10 @@ NLL = (
     "{tool} averages the NLL over the chosen tokens of each micro-batch, accord each row's over its"
     " own tokens: the same for answers of one length"
 )
+MIXED_NLL = (
+    "{tool} averages the NLL over the chosen tokens of each micro-batch, accord over those of the"
+    " whole batch: the same where a batch is one micro-batch"
+)
 NOTES = {
     "ipo": "TRL divides log-ratios by the answers' lengths, as accord's normalize: token_mean does",
     "dpo_norm": "TRL's default of beta is 0.1, made for sums; of means it is about 5",
@@ -55,30 +60,41 @@ class Found:
     name: str
     options: Mapping[str, float | str]
     note: str = ""
+    # of a mixture: loss_type -> objective, of each part that has options
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def of_each(self, options: dict[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:
+        """Return options that the tool gives to every loss, by their paths under `objective`."""
+        if not self.parts:
+            return options
+        return {
+            f"{part}.{option}": value
+            for part in self.parts.values()
+            for option, value in options.items()
+        }
+
+    def path(self, loss: str, option: str) -> str:
+        """Return the path of an option of one of the losses."""
+        return f"{self.parts[loss]}.{option}" if self.parts else option
 
 
-def one_loss(tool: str, losses: Any, weights: Any) -> tuple[str, float | None]:
-    """Read a list of losses and their weights: one loss, or DPO with an NLL term.
-
-    Returns:
-      the loss, and the weight of the NLL term; None where there is none.
+def weighed_losses(tool: str, losses: Any, weights: Any) -> dict[str, float]:
+    """Read a list of losses and their weights, or the name of one.
 
     Raises:
-      UsageError: several losses that are no objective here, or weights that are not one for each.
+      UsageError: a loss is there twice, weights are not one for each, or not above 0.
     """
-    if not isinstance(losses, list):
-        return str(losses), None
+    losses = losses if isinstance(losses, list) else [losses]
     if weights is not None and (not isinstance(weights, list) or len(weights) != len(losses)):
         raise UsageError(
             f"loss_weights = {weights!r:.60}: {tool} wants a number for each of {losses!r:.60}."
         )
     scales = [number(one) for one in weights] if weights else [1.0] * len(losses)
     by_loss: dict[str, float] = dict(zip(map(str, losses), scales, strict=True))
-    if len(losses) == 1 and scales == [1.0]:
-        return str(losses[0]), None
-    if len(losses) == 2 and set(by_loss) == {"sigmoid", "sft"} and by_loss["sigmoid"] == 1:
-        return "sigmoid", by_loss["sft"]
-    raise no_such_loss(tool, _several(losses, weights))
+    alone = len(losses) == 1 and scales != [1.0]
+    if not losses or alone or len(by_loss) < len(losses) or not all(s > 0 for s in scales):
+        raise no_such_loss(tool, _several(losses, weights))
+    return by_loss
 
 
 def _several(losses: Sequence, weights: Sequence | None) -> str:
@@ -86,34 +102,52 @@ def _several(losses: Sequence, weights: Sequence | None) -> str:
     return f"{', '.join(map(str, losses))}{weighed}"
 
 
-def of_dpo_trainer(tool: str, losses: Any, weights: Any) -> tuple[str, Found]:
-    """Find what DPOTrainer's losses are here: the first of them, and the objective of all.
+def of_dpo_trainer(tool: str, losses: Any, weights: Any) -> tuple[tuple[str, ...], Found]:
+    """Find what DPOTrainer's losses are here: their names, and the objective of all.
 
     Raises:
       UsageError: accord has no such objective.
     """
-    loss, nll = one_loss(tool, losses, weights)
-    if loss not in DPO_LOSSES:
-        raise no_such_loss(tool, loss)
-    name = DPO_LOSSES[loss]
-    return loss, with_nll(tool, loss, nll) if nll else Found(name, {}, NOTES.get(name, ""))
+    by_loss = weighed_losses(tool, losses, weights)
+    names = tuple(by_loss)
+    parts = {loss: DPO_LOSSES[loss] for loss in names if loss in DPO_LOSSES}
+    if len(names) == 1 and parts:
+        name = parts[names[0]]
+        return names, Found(name, {}, NOTES.get(name, ""))
+    if strange := [loss for loss in names if loss not in {*DPO_LOSSES, "sft"}]:
+        raise no_such_loss(tool, strange[0])
+    if not parts:
+        raise no_such_loss(tool, "sft, which its own trainer has")
+    terms = (
+        ("" if weight == 1 else f"{written(weight)}*") + parts.get(loss, loss)
+        for loss, weight in by_loss.items()
+    )
+    notes = [NOTES[part] for part in parts.values() if part in NOTES]
+    if "sft" in names:
+        notes.insert(0, MIXED_NLL.format(tool=tool))
+    return names, Found("+".join(terms), {}, "; ".join(notes), parts)
 
 
 def smoothing_options(
-    reading: Reading, key: str, smoothing: float, loss: str, where: str
+    reading: Reading, key: str, smoothing: float, losses: Sequence[str], found: Found, where: str
 ) -> dict[str, tuple[str, float]]:
     """Map the label smoothing of DPOTrainer's losses, of which two look at it; say what became of
     it.
     """
-    if loss not in SMOOTHED:
-        common.ignored_smoothing(reading, key, smoothing, where, DPO_LOSSES[loss])
+    smoothed = [loss for loss in losses if loss in SMOOTHED]
+    if not smoothed:
+        name = found.name if found.parts else DPO_LOSSES[losses[0]]
+        common.ignored_smoothing(reading, key, smoothing, where, name)
         return {}
-    if loss == "exo_pair" and not smoothing:
-        reading.say(
-            "to do", key, "TRL refuses exo_pair without one; here the paper's stands, 0.001"
-        )
-        return {}
-    return {"label_smoothing": (key, smoothing)}
+    options = {}
+    for loss in smoothed:
+        if loss == "exo_pair" and not smoothing:
+            reading.say(
+                "to do", key, "TRL refuses exo_pair without one; here the paper's stands, 0.001"
+            )
+        else:
+            options[found.path(loss, "label_smoothing")] = (key, smoothing)
+    return options
 
 
 def with_nll(tool: str, loss: str, alpha: float) -> Found:

@@ -5,7 +5,7 @@ is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,8 @@ class Objective:
     couples_batch: bool = False
     # mismatched rows -> keywords
     context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None
+    # answer tokens of each row of a whole batch -> keywords
+    of_batch: Callable[[Sequence[Sequence[int]]], dict[str, Tensor]] | None = None
     # options -> options: checks between keywords, defaults that depend
     complete: Callable[[dict], dict] = dict
     # loss and slopes of one row in plain floats; a custom function has none
@@ -193,7 +195,7 @@ class BoundObjective:
         Args:
           policy: log-probs (or scores) of rows of the kind `rows`, which is one of these types.
           reference: log-probs of the same rows, exactly where `reference` is true.
-          context: what `context` computed from the whole batch.
+          context: what `context` or `of_batch` computed from the whole batch.
 
         Raises:
           UsageError: a reference is missing, or given but not used.
@@ -270,6 +272,25 @@ class BoundObjective:
     @property
     def context(self) -> Callable[[Logps, Logps], dict[str, Tensor]] | None:
         return self.objective.context
+
+    def of_batch(self, counts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Compute the keywords that a whole batch gives by the size of its answers alone; none for
+        most objectives.
+
+        Args:
+          counts: the tokens of each answer, row by row.
+        """
+        return self.objective.of_batch(counts) if self.objective.of_batch is not None else {}
+
+    @property
+    def parts(self) -> tuple[BoundObjective, ...]:
+        """Return the objectives that it is the sum of: itself, where it is no mixture."""
+        return (self,)
+
+    @property
+    def flat_options(self) -> dict[str, object]:
+        """Return the options by their paths under `objective`."""
+        return self.options
 
     @property
     def learning_rate(self) -> float:

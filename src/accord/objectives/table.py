@@ -13,6 +13,7 @@ from torch import Tensor
 from accord.objectives import closed_forms
 from accord.objectives.custom import load_custom
 from accord.objectives.labelled import kto, kto_baseline
+from accord.objectives.mixture import is_mixture, mixture
 from accord.objectives.objective import BoundObjective, Objective
 from accord.objectives.options import nearest
 from accord.objectives.pair_table import PAIRS_WITH_REFERENCE
@@ -43,8 +44,9 @@ def resolve(
     """Return the objective of that name, with its keywords checked and its defaults filled in.
 
     Args:
-      name: a name in `OBJECTIVES` or `POLICY_OBJECTIVES`, or "module:function" for one of your own
-        (see `accord.objectives.custom`).
+      name: a name in `OBJECTIVES` or `POLICY_OBJECTIVES`, "module:function" for one of your own
+        (see `accord.objectives.custom`), or a mixture such as "dpo+0.1*sft" (see
+        `accord.objectives.mixture`).
       kwargs: the objective's own keyword arguments.
       allow: names of `PERMISSIONS`, for what would otherwise be refused.
 
@@ -57,6 +59,12 @@ def resolve(
             f"objective.name must be a word such as 'dpo', got {name!r}. Known:"
             f" {', '.join(OBJECTIVES)}."
         )
+    objective = mixture(name, _find) if is_mixture(name) else _find(name)
+    return objective.bind(kwargs or {}, allow)
+
+
+def _find(name: str) -> Objective:
+    """Find the objective of a name that is no mixture's."""
     known = OBJECTIVES | POLICY_OBJECTIVES
     objective = load_custom(name) if ":" in name else known.get(name)
     if objective is None:
@@ -66,7 +74,7 @@ def resolve(
             + (f"; did you mean {meant!r}?" if meant else ".")
             + f" Known: {', '.join(known)}. One of your own is 'module:function'."
         )
-    return objective.bind(kwargs or {}, allow)
+    return objective
 
 
 def other_methods_option(name: str, row: Objective) -> str | None:

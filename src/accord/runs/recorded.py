@@ -70,7 +70,8 @@ class Recorded:
         """Return the config's fields by path, as they took effect: options that were left out have
         the objective's defaults.
         """
-        options = {f"objective.{name}": value for name, value in self.objective.options.items()}
+        own = self.objective.flat_options
+        options = {f"objective.{name}": value for name, value in own.items()}
         found = trajectory(self.config) | options | {"data.train": self.config.data.train}
         return found | self._chosen(found)
 

@@ -44,7 +44,7 @@ def model_card(
     train, held = accounts["train"], accounts.get("held_out")
     adapter = ready.model.has_adapters
     files = JOIN.join(Path(each["path"]).name for each in train.get("files", [train]))
-    options = ", ".join(f"{key} = {value}" for key, value in objective.options.items())
+    options = ", ".join(f"{key} = {value}" for key, value in objective.flat_options.items())
     lines = [
         f"# {objective.name} on {files}",
         "",

@@ -79,6 +79,7 @@ class PreparedRun:
         weights, tokens.
         """
         prompts = self.config.monitor.prompts
+        codes = (code_digest(part.name) for part in self.learner.objective.parts)
         return {
             **self.source.identity(),
             "initial_weights": self.weights,
@@ -87,7 +88,7 @@ class PreparedRun:
             # a GPU's kernels only round differently
             "forward": "tree" if self.learner.forward.shares_prompts else "padded",
             "sums": SUMS,
-            "objective": code_digest(self.config.objective["name"]),
+            "objective": "+".join(filter(None, codes)) or None,
             "asked": files.digest(prompts) if prompts else None,
             "config": trajectory(self.config),
         }

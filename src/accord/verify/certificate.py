@@ -74,6 +74,10 @@ _MISMATCHED = (
 )
 
 
+# Whole batches for objectives that depend on the number of answer tokens: short and long answers.
+_SIZES = (((3, 5), (4, 2), (1, 1)), ((61, 9), (128, 40)))
+
+
 @dataclass(frozen=True)
 class _Measured:
     """The results of one call of the step."""
@@ -155,11 +159,15 @@ def _rows(kind: str, points: list[str]) -> list[Row]:
 
 
 def _contexts(bound: BoundObjective) -> Iterator[tuple[dict[str, Tensor], float]]:
-    """Yield whole-batch keywords to evaluate under, each with the baseline z0 that its closed form
-    must use.
+    """Yield whole-batch keywords to evaluate under, each with the number (a baseline z0) that its
+    closed form must use.
     """
     if bound.context is None:
-        yield {}, 0.0
+        for rows in _SIZES:
+            given = bound.of_batch(rows)
+            yield given, next((value.item() for value in given.values()), 0.0)
+            if not given:
+                return
         return
     for policy, reference in _MISMATCHED:
         count = torch.full((len(policy),), 8)

@@ -210,7 +210,7 @@ def numerics(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
 
 
 def _nan_stays(learner: UpdateContext, trees: Sequence[Tree], logps: Logps | Scores) -> bool:
-    context: dict[str, Tensor] = {}
+    context = learner.objective.of_batch([tree.counts for tree in trees])
     if learner.objective.context is not None:
         assert isinstance(logps, Logps), "a baseline is one of log-probs"
         context = learner.objective.context(logps, logps)

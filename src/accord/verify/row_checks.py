@@ -134,10 +134,11 @@ def losses_as_closed(
     form = objective.closed_form
     if form is None or "loss" not in records:
         return []
+    whole = whole_of(objective, trees, records)
     for row, tree, loss in zip(
         numbers_of(trees, records), trees, records["loss"].tolist(), strict=True
     ):
-        wanted, _ = form(row, objective.options, baseline_of(records))
+        wanted, _ = form(row, objective.options, whole)
         if not abs(loss - wanted) <= LOSS * max(1.0, abs(wanted)):
             says = (
                 f"row {tree.row} has the loss {loss:.6g}; {objective.name} of its own log-probs is"
@@ -166,8 +167,9 @@ def slopes_as_closed(
     tokens = sum(len(completion) for tree in trees for completion in tree.completions)
     total = tokens if objective.denominator == "tokens" else len(trees)
     got = [records[f"slope/{side}"].tolist() for side in SIDES]
+    whole = whole_of(objective, trees, records)
     for number, (row, tree) in enumerate(zip(numbers_of(trees, records), trees, strict=True)):
-        _, wanted = form(row, objective.options, baseline_of(records))
+        _, wanted = form(row, objective.options, whole)
         for side, slope in zip(sides_of(tree), wanted, strict=True):
             found = got[side][number] * total
             if not abs(found - slope) <= SLOPE + LOSS * abs(slope):
@@ -187,6 +189,15 @@ def sides_of(tree: Tree) -> tuple[int, ...]:
 
 def baseline_of(records: Records) -> float:
     return records["extra/kl"][0].item() if "extra/kl" in records else 0.0
+
+
+def whole_of(objective: BoundObjective, trees: Sequence[Tree], records: Records) -> float:
+    """Return the number that closed forms take from the whole batch: a baseline, or what the sizes
+    of its answers give.
+    """
+    counts = [[len(completion) for completion in tree.completions] for tree in trees]
+    given = objective.of_batch(counts)
+    return next((value.item() for value in given.values()), baseline_of(records))
 
 
 def numbers_of(trees: Sequence[Tree], records: Records) -> Iterator[Row]:

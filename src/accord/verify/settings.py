@@ -59,8 +59,7 @@ Said = tuple[str, str, str, str]  # check, verdict, what is said, remedy
 def setting_findings(config: Config, objective: BoundObjective, run: Planned) -> list[Finding]:
     """Report each setting that is far from the usual; one finding says so if none is."""
     said = [
-        *_beta(objective),
-        *_weights(objective),
+        *_options(objective),
         *_rate(config.train, run),
         *_clip(config.train, run),
         *_decay(config.train, run),
@@ -82,6 +81,14 @@ def setting_findings(config: Config, objective: BoundObjective, run: Planned) ->
     if found:
         return found
     return [Finding("settings", "ok", "no setting is far from the usual")]
+
+
+def _options(objective: BoundObjective) -> Iterator[Said]:
+    """Report options of the objective, or of each of its parts, under their paths."""
+    for part in objective.parts:
+        path = "objective." if part is objective else f"objective.{part.name}."
+        for check, verdict, says, remedy in (*_beta(part), *_weights(part)):
+            yield check, verdict, says, remedy.replace("objective.", path)
 
 
 def _beta(objective: BoundObjective) -> Iterator[Said]:
