@@ -5,8 +5,8 @@ bytes of the weights.
 
 DIR holds truthfulqa/ (see BENCHMARKS.md). SmolLM2-135M, LoRA, the same rows in the same order and
 the same adapters at the start; each run is an `accord train` in a process of its own, and its own
-records are the figures. Accuracies have 95 % intervals, clustered by prompt. Both are computed in bfloat16 where the machine
-has products in it, and in float32 elsewhere.
+records are the figures. Accuracies have 95 % intervals, clustered by prompt. Both are computed in
+bfloat16 where the machine has products in it, and in float32 elsewhere.
 """
 
 from __future__ import annotations

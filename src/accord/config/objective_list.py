@@ -5,7 +5,6 @@ one name with the options of each part: the form in which everything else reads 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 EXPECTED = "[{name: dpo, beta: 0.1}, {name: sft, weight: 0.1}]"
@@ -24,7 +23,7 @@ def one_name(parts: Sequence[Any]) -> dict[str, Any]:
         own = {"name": part} if isinstance(part, str) else part
         if not isinstance(own, Mapping) or not isinstance(own.get("name"), str):
             raise ValueError(f"expected a list such as {EXPECTED}; one entry is {part!r:.60}")
-        name, weight = own["name"].strip(), own.get("weight")
+        name, weight = own["name"].strip(), own.get("weight", 1)
         if "+" in name or "*" in name:
             raise ValueError(
                 f"{name!r:.60} is a mixture in a list. Write its parts as entries, or the whole as"
@@ -32,7 +31,7 @@ def one_name(parts: Sequence[Any]) -> dict[str, Any]:
             )
         if name in options:
             raise ValueError(f"{name} is listed twice. One part has one weight: add the two")
-        if "weight" in own and (isinstance(weight, bool) or not isinstance(weight, Real)):
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             raise ValueError(f"the weight of {name} is {weight!r:.60}, which is no number")
         terms.append(f"{written(weight)}*{name}" if "weight" in own else name)
         options[name] = {k: v for k, v in own.items() if k not in ("name", "weight")}
