@@ -108,7 +108,7 @@ def test_the_closed_forms_that_certify_a_run(node):
 
 
 def test_dpops_slope_in_its_kink_is_dpos(node):
-    """At r_w = 0 and just above it the chosen answer is pulled as by DPO, just below 1 + λ times."""
+    """At r_w = 0 and just above it the chosen answer is pulled as by DPO; below it 1 + λ times."""
     rows = [[-3.0 + off, -3.0, 4, -3.0, -3.0, 4] for off in (-1e-9, 0.0, 1e-9)]
     (found,) = node(("pairs", "dpop", rows, {"beta": 0.4, "penalty": 5}))
     assert [slope for _, slope, _ in found] == pytest.approx([-1.2, -0.2, -0.2], rel=1e-6)

@@ -180,7 +180,8 @@ def test_any_object_becomes_a_sound_state(node):
             for a in state["answers"]
         )
         assert (
-            set(state["methods"]) <= {"rlhf", "dpo", "ipo", "kto", "simpo", "orpo", "dpop", "dpo_norm"}
+            set(state["methods"])
+            <= {"rlhf", "dpo", "ipo", "kto", "simpo", "orpo", "dpop", "dpo_norm"}
             and state["pair"][0] != state["pair"][1]
         )
         # something is compared

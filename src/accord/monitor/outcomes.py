@@ -8,6 +8,12 @@ from accord.monitor.causes import MEMORY, ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
+# What pulls a falling chosen answer harder in a method that holds it, by its closed form.
+STRONGER = {
+    "rpo": "a higher objective.alpha, or ",
+    "dpop": "a higher objective.penalty, or ",
+    "apo_zero": "--method dpop or sppo_hard, whose pull does not fade as it falls, or ",
+}
 STUCK = ("accuracy-stuck", "noise-floor", "margin-unreachable")
 # Signs that are the wrong way round: whatever else is seen follows from it.
 BACKWARDS = ("sides-exchanged", "trained-backwards")
@@ -34,7 +40,27 @@ def _chosen_falling(h: History) -> Evidence | None:
     if chosen is None or rejected is None or share is None or not h.past(0.2):
         return None
     falling = chosen < -0.25 and share > 0.75 and rejected < chosen
-    return {"chosen": chosen, "rejected": rejected, "share": share} if falling else None
+    if not falling:
+        return None
+    return {"chosen": chosen, "rejected": rejected, "share": share, "mend": _against_a_fall(h)}
+
+
+def _against_a_fall(h: History) -> str:
+    """Say what holds chosen answers here: of a run that has such a method already, what in it is
+    stronger.
+    """
+    facts, usual = h.facts, "a lower learning rate"
+    if facts.holds:
+        more = STRONGER.get(facts.objective, "")
+        return f"{facts.objective} {facts.holds}, and it falls all the same: {more}{usual}"
+    ipo = "--method ipo, or " * (facts.pairs and facts.objective != "ipo")
+    beta = "a higher beta, or " * ("beta" in facts.options)
+    if not facts.holding:
+        return ipo + beta + usual
+    return (
+        f"{ipo}{beta}{usual}; or a loss that pulls the chosen answer by itself: --method"
+        f" {', '.join(facts.holding)} (accord methods says what each is for)"
+    )
 
 
 def _accuracy_stuck(h: History) -> Evidence | None:
@@ -399,9 +425,12 @@ OUTCOMES = (
             "The margin grows only because rejected answers fall faster: the model comes to say"
             " neither. Where the probability goes instead is not in the data."
         ),
-        remedy=(
-            "--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are"
-            " nearly the same"
+        remedy="{mend}; drop pairs whose answers are nearly the same",
+        shown=(
+            "--method ipo, or a higher beta, or a lower learning rate; of pairs with a reference"
+            " also a loss that pulls the chosen answer by itself (rpo, dpop, apo_zero, nca,"
+            " sppo_hard, cal_dpo); a run of one of these is told what in it pulls harder. Drop"
+            " pairs whose answers are nearly the same"
         ),
         source=(
             "Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI,"

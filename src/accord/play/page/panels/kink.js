@@ -35,7 +35,10 @@ export const kink = {
     plot.text(low, top, 'DPOP', 'strong m-dpop', { dx: 8, dy: 12 });
     plot.text(0, top, `${letter(w)} below its start`, 'soft', { dx: -8, dy: 12, anchor: 'end' }).text(0, top, 'above', 'soft', { dx: 8, dy: 12 });
     for (const { method, x } of now) plot.dot(x, losses[method](x), `m-${method}`, 5.5);
-    plot.labels(now.map(({ method, x }) => ({ x, y: losses[method](x), text: `${NAMES[method]} stands at ${signed(x)}`, kind: `m-${method}` })));
+    now.forEach(({ method, x }, k) => {
+      const side = x > 0.5 * reach ? { dx: -9, anchor: 'end' } : { dx: 9 };
+      plot.text(x, losses[method](x), `${NAMES[method]} stands at ${signed(x)}`, `m-${method}`, { ...side, dy: -10 - 15 * k });
+    });
     const slope = (x) => -dpop(answer(x), answer(x - h), { beta: state.beta, penalty: state.dpopPenalty })[1];
     const places = now.map(({ method, x }) => `${NAMES[method]} has moved ${letter(w)} by ${signed(x)} nats`);
     plot.into(element, `DPOP pulls ${letter(w)} up ${short(slope(-1e-9))} a nat just below its start and ${short(slope(1e-9))} above. ${places.join('; ')}.`);
