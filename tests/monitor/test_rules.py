@@ -6,8 +6,9 @@ import pytest
 from conftest import assert_no_faults
 from monitor.histories import evaluation, facts, healthy, told
 
+from accord.monitor import falls
 from accord.monitor.history import History
-from accord.monitor.outcomes import _against_a_fall, _margin_flat
+from accord.monitor.outcomes import _margin_flat
 from accord.monitor.watch import RULES, look, rule_of
 from accord.training.red_flags import against_a_fall
 
@@ -351,7 +352,7 @@ def test_what_to_do_about_a_fall_is_said_of_this_method():
         options = {} if name in ("orpo", "mine:loss") else {"beta": 0.1}
         pairs, holds, holding = against_a_fall(name)
         run = facts(objective=name, options=options, pairs=pairs, holds=holds, holding=holding)
-        said[name] = _against_a_fall(History(run))
+        said[name] = falls.against_a_fall(History(run))
     assert all(name in said["dpo"] for name in ("dpop", "cal_dpo", "sppo_hard", "apo_zero", "rpo"))
     assert "--method ipo" in said["dpo"] and "--method ipo" not in said["ipo"] + said["kto"]
     assert "dpop" in said["ipo"] and "beta" in said["ipo"]

@@ -214,7 +214,7 @@ def displaced(name):
 
 @pytest.mark.parametrize("name", ("dpo", *HOLDING))
 def test_what_holds_the_chosen_answer(name):
-    """apo_zero loses some on the way, since its pull fades as the answer falls; the others do not."""
+    """apo_zero loses some on the way, since its pull fades as the answer falls; no other does."""
     moved = displaced(name)
     if name == "dpo":
         assert moved < -1.8

@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 
 from accord.monitor.causes import MEMORY, ROOTS
+from accord.monitor.falls import against_a_fall
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
-# What pulls a falling chosen answer harder in a method that holds it, by its closed form.
-STRONGER = {
-    "rpo": "a higher objective.alpha, or ",
-    "dpop": "a higher objective.penalty, or ",
-    "apo_zero": "--method dpop or sppo_hard, whose pull does not fade as it falls, or ",
-}
 STUCK = ("accuracy-stuck", "noise-floor", "margin-unreachable")
 # Signs that are the wrong way round: whatever else is seen follows from it.
 BACKWARDS = ("sides-exchanged", "trained-backwards")
@@ -42,25 +37,7 @@ def _chosen_falling(h: History) -> Evidence | None:
     falling = chosen < -0.25 and share > 0.75 and rejected < chosen
     if not falling:
         return None
-    return {"chosen": chosen, "rejected": rejected, "share": share, "mend": _against_a_fall(h)}
-
-
-def _against_a_fall(h: History) -> str:
-    """Say what holds chosen answers here: of a run that has such a method already, what in it is
-    stronger.
-    """
-    facts, usual = h.facts, "a lower learning rate"
-    if facts.holds:
-        more = STRONGER.get(facts.objective, "")
-        return f"{facts.objective} {facts.holds}, and it falls all the same: {more}{usual}"
-    ipo = "--method ipo, or " * (facts.pairs and facts.objective != "ipo")
-    beta = "a higher beta, or " * ("beta" in facts.options)
-    if not facts.holding:
-        return ipo + beta + usual
-    return (
-        f"{ipo}{beta}{usual}; or a loss that pulls the chosen answer by itself: --method"
-        f" {', '.join(facts.holding)} (accord methods says what each is for)"
-    )
+    return {"chosen": chosen, "rejected": rejected, "share": share, "mend": against_a_fall(h)}
 
 
 def _accuracy_stuck(h: History) -> Evidence | None:
