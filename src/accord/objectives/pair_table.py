@@ -250,7 +250,8 @@ PAIRS_WITH_REFERENCE = (
         source="Pal et al. 2024, arXiv:2402.13228, Eq. 3",
         when="the chosen log-prob falls: the two answers differ in a few tokens",
         holds=(
-            "pulls a chosen answer under the reference at least 1 + penalty times as strongly as dpo"
+            "pulls a chosen answer under the reference at least 1 + penalty times as strongly as"
+            " dpo"
         ),
         closed_form=closed_forms.dpop,
         also_called=("dpo_positive", "smaug"),
