@@ -21,6 +21,16 @@ def needs() -> str:
     return table(("method", "needs", "for", "options", "source"), rows)
 
 
+def holding() -> str:
+    """A line a method that holds a chosen answer under the reference: how, and what it is for."""
+    rows = [
+        (f"**{name}**", plain(each.holds), plain(each.when))
+        for name, each in OBJECTIVES.items()
+        if each.holds
+    ]
+    return table(("method", "what it does", "for"), rows)
+
+
 def policy_losses() -> str:
     """A line a policy gradient: what divides it, what its clip means, its slope at ratio 1, and
     where a token has none.

@@ -397,7 +397,7 @@ def _rule(rule) -> str:
     adapt = f"\n- **`--on-flag adapt`** {acts[rule.adapt]}" if rule.adapt else ""
     return (
         f"### {rule.name}\n\n*{KINDS[rule.verdict]}.* {_shown(rule.says)}\n\n- **means**"
-        f" {_shown(rule.means)}\n- **what to do** {_shown(rule.remedy)}\n- **source**"
+        f" {_shown(rule.means)}\n- **what to do** {_shown(rule.shown or rule.remedy)}\n- **source**"
         f" {plain(rule.source)}{adapt}{silenced}"
     )
 

@@ -53,6 +53,7 @@ MACROS: dict[str, Callable[..., str]] = {
     "metrics": monitoring.metrics,
     "moving": moving.defaults,
     "objectives": methods.needs,
+    "holding": methods.holding,
     "online_kills": figures.online_kills,
     "online_server": figures.online_server,
     "optimizers": training.optimizers,

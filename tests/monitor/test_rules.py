@@ -6,9 +6,11 @@ import pytest
 from conftest import assert_no_faults
 from monitor.histories import evaluation, facts, healthy, told
 
+from accord.monitor import falls
 from accord.monitor.history import History
 from accord.monitor.outcomes import _margin_flat
 from accord.monitor.watch import RULES, look, rule_of
+from accord.training.red_flags import against_a_fall
 
 LN2 = math.log(2)
 
@@ -338,6 +340,27 @@ def test_chosen_up_is_no_displacement():
 def test_both_falling_on_few_rows_is_no_displacement():
     fall = {"diag/log_ratio_token/chosen": -0.8, "diag/log_ratio_token/rejected": -1.5}
     assert "chosen-falling" not in told(train=scaled(**fall))
+
+
+def test_what_to_do_about_a_fall_is_said_of_this_method():
+    """Names of losses that hold the chosen answers only where they could take its place, and to a
+    run of one of them what in it pulls harder.
+    """
+    names = ("dpo", "ipo", "dpop", "nca", "simpo", "orpo", "kto", "mine:loss")
+    said = {}
+    for name in names:
+        options = {} if name in ("orpo", "mine:loss") else {"beta": 0.1}
+        pairs, holds, holding = against_a_fall(name)
+        run = facts(objective=name, options=options, pairs=pairs, holds=holds, holding=holding)
+        said[name] = falls.against_a_fall(History(run))
+    assert all(name in said["dpo"] for name in ("dpop", "cal_dpo", "sppo_hard", "apo_zero", "rpo"))
+    assert "--method ipo" in said["dpo"] and "--method ipo" not in said["ipo"] + said["kto"]
+    assert "dpop" in said["ipo"] and "beta" in said["ipo"]
+    assert "objective.penalty" in said["dpop"] and "--method" not in said["dpop"] + said["nca"]
+    assert said["nca"].startswith("nca pulls the chosen answer to ln 2 / beta nats")
+    for name in ("simpo", "orpo", "kto", "mine:loss"):
+        assert "dpop" not in said[name] and ("beta" in said[name]) == (name in ("simpo", "kto"))
+    assert said["mine:loss"] == said["orpo"] == "--method ipo, or a lower learning rate"
 
 
 def test_displacement_is_seen_on_held_out_rows_where_training_has_no_reference():

@@ -10,7 +10,8 @@ import pytest
 import torch
 from objectives.rows import pairs
 
-from accord.objectives import chipo, dpo, f_dpo, ipo
+from accord.objectives import OBJECTIVES, chipo, dpo, f_dpo, ipo, resolve
+from accord.objectives.closed_forms import Answer, Row
 
 
 def compare(policy, reference, comparisons):
@@ -188,3 +189,48 @@ def test_likelihood_displacement():
     assert seen[0] == pytest.approx((0, 0.35, 0.1))
     assert seen[100] == pytest.approx((0.49, 0.22, 0.61), abs=5e-3)
     assert seen[2000] == pytest.approx((3.02, 0.00, 1.00), abs=5e-3)
+
+
+HOLDING = ("rpo", "dpop", "apo_zero", "nca", "sppo_hard", "cal_dpo")
+
+
+def displaced(name):
+    """By how many nats the chosen answer has moved in the world of test_likelihood_displacement,
+    by small steps of gradient descent on the objective's closed form.
+    """
+    features = torch.tensor([(1, 0.3), (1, 0), (0.2, 1), (-0.6, 0.4), (0, -0.8)]).double()
+    reference = torch.tensor([0.35, 0.35, 0.1, 0.1, 0.1], dtype=torch.float64).log()
+    row, weights = OBJECTIVES[name], torch.zeros(2, dtype=torch.float64)
+    asked = {"beta": 0.5, "penalty": 5.0} if name == "dpop" else {"beta": 0.5}
+    options = resolve(name, asked).options
+    for _ in range(1000):
+        policy = torch.log_softmax(reference + features @ weights, 0)
+        answers = tuple(Answer(policy[i].item(), reference[i].item(), 10) for i in (0, 1))
+        _, slopes = row.closed_form(Row("", answers), options, 0.0)
+        lean = features[:2] - policy.exp() @ features  # d log π of the two by the weights
+        weights = weights - 0.1 * torch.tensor(slopes, dtype=torch.float64) @ lean
+    return (policy - reference)[0].item()
+
+
+@pytest.mark.parametrize("name", ("dpo", *HOLDING))
+def test_what_holds_the_chosen_answer(name):
+    """apo_zero loses some on the way, since its pull fades as the answer falls; no other does."""
+    moved = displaced(name)
+    if name == "dpo":
+        assert moved < -1.8
+    else:
+        assert moved > (-0.45 if name == "apo_zero" else -0.03)
+
+
+def test_who_pays_for_a_fall_of_both_answers():
+    """With a margin that dpo is content with, and the chosen answer 2 nats under the reference,
+    the losses that hold it gain by raising both answers alike; the others gain next to nothing.
+    """
+    row = Row("", (Answer(-12.0, -10.0, 10), Answer(-72.0, -10.0, 10)))
+    gains = {
+        each.name: -sum(each.closed_form(row, resolve(each.name, {}).options, 0.0)[1])
+        for each in OBJECTIVES.values()
+        if each.rows == "pairs" and each.reference
+    }
+    assert {name for name, gain in gains.items() if gain > 0.01} == set(HOLDING)
+    assert {each.name for each in OBJECTIVES.values() if each.holds} == set(HOLDING)

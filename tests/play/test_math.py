@@ -10,7 +10,7 @@ import pytest
 import torch
 from objectives.rows import labelled, pairs
 
-from accord.objectives import OBJECTIVES, dpo, ipo, kto, orpo, simpo
+from accord.objectives import OBJECTIVES, dpo, dpo_norm, dpop, ipo, kto, orpo, simpo
 from accord.objectives.closed_forms import Answer, Row
 from accord.objectives.numerics import log_odds
 
@@ -49,6 +49,11 @@ PAIRED = {
         lambda p, r, o: simpo(p, beta=o["beta"], gamma_beta_ratio=o["gammaRatio"]),
     ),
     "orpo": (lambda d: {"weight": d.uniform(0.01, 2)}, lambda p, r, o: orpo(p, **o)),
+    "dpop": (
+        lambda d: {"beta": d.uniform(0.01, 2), "penalty": d.uniform(0, 50)},
+        lambda p, r, o: dpop(p, r, **o),
+    ),
+    "dpo_norm": (lambda d: {"beta": d.uniform(0.1, 10)}, lambda p, r, o: dpo_norm(p, r, **o)),
 }
 
 
@@ -82,6 +87,8 @@ def test_the_closed_forms_that_certify_a_run(node):
             {"beta": 2.5, "gamma": None, "gamma_beta_ratio": 0.4},
         ),
         "orpo": ({"weight": 0.2},) * 2,
+        "dpop": ({"beta": 0.3, "penalty": 5.0},) * 2,
+        "dpo_norm": ({"beta": 5.0},) * 2,
     }
     rows = [
         row
@@ -98,6 +105,13 @@ def test_the_closed_forms_that_certify_a_run(node):
                 Row("", (Answer(pw, rw, nw), Answer(pl, rl, nl))), options, 0.0
             )
             assert [loss, *slopes] == pytest.approx([expected, *gradient], rel=1e-9, abs=1e-9), name
+
+
+def test_dpops_slope_in_its_kink_is_dpos(node):
+    """At r_w = 0 and just above it the chosen answer is pulled as by DPO; below it 1 + λ times."""
+    rows = [[-3.0 + off, -3.0, 4, -3.0, -3.0, 4] for off in (-1e-9, 0.0, 1e-9)]
+    (found,) = node(("pairs", "dpop", rows, {"beta": 0.4, "penalty": 5}))
+    assert [slope for _, slope, _ in found] == pytest.approx([-1.2, -0.2, -0.2], rel=1e-6)
 
 
 def test_ktos_loss_and_gradient(node):
@@ -163,6 +177,8 @@ def random_world(draw):
         "simpoBeta": draw.uniform(0.5, 10),
         "gammaRatio": draw.random(),
         "orpoWeight": draw.uniform(0.01, 2),
+        "dpopPenalty": draw.uniform(0, 50),
+        "normBeta": draw.uniform(0.1, 10),
         "lambdaD": draw.uniform(0.1, 4),
         "lambdaU": draw.uniform(0.1, 4),
         "z0": None,
@@ -216,6 +232,8 @@ def expected_of(world):
         "kto": torch.cat([shares, shares]) @ kto(*labels, z0=kl.detach(), **weights).losses / 2,
         "simpo": shares @ simpo(rows, beta=s["simpoBeta"], gamma_beta_ratio=s["gammaRatio"]).losses,
         "orpo": shares @ orpo(rows, weight=s["orpoWeight"]).losses,
+        "dpop": shares @ dpop(rows, against, beta=s["beta"], penalty=s["dpopPenalty"]).losses,
+        "dpo_norm": shares @ dpo_norm(rows, against, beta=s["normBeta"]).losses,
     }
     gradients = {
         name: torch.autograd.grad(loss, theta, retain_graph=True)[0]

@@ -102,6 +102,7 @@ REACTS = {
         {"policies", "plane", "pull", "margins", "kto", "hacking", "learned", "displacement"},
     ),
     "margins": ("deterministic", 0, {"margins", "learned", "policies"}),
+    "kink": ("dpopPenalty", 380, {"kink"}),
     "kto": ("lambdaU", 350, {"kto", "policies", "plane"}),
     "odds": ("orpoWeight", 350, {"odds", "policies", "lengths"}),
     "boundaries": ("gammaRatio", 200, {"boundaries", "policies", "lengths"}),

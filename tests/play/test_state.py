@@ -70,6 +70,15 @@ def test_displacement(node):
     assert way[0]["accuracy"] == 0.5 and all(step["accuracy"] == 1 for step in way[1:])
 
 
+def test_dpop_keeps_what_dpo_loses(node):
+    """The chosen answer stays at its start, while the margin grows; the third one takes what the
+    rejected loses, no more.
+    """
+    way = preset(node, "displacement")["ways"]["dpop"]
+    assert min(step["p"][0] for step in way) > 0.34 and way[-1]["p"][1] < 0.01
+    assert way[-1]["margin"] > way[1000]["margin"] > way[100]["margin"] > 0.5
+
+
 def test_losses_loom_larger(node):
     """KTO flips at p = λ_U/(λ_D + λ_U): at 60 % good, A rises with λ_U = 1 and falls with 2, as B
     does.
@@ -90,6 +99,7 @@ def test_length(node):
     assert tokens["dpo"] == pytest.approx(start, abs=0.01) and tokens["rlhf"] == pytest.approx(
         start, abs=0.01
     )
+    assert tokens["dpo_norm"] == pytest.approx(start, abs=0.01)
     assert tokens["simpo"] < 0.7 * start and tokens["orpo"] < 0.8 * start
     assert preset(node, "length", lengthBias=1)["ways"]["dpo"][-1]["tokens"] > 1.5 * start
 
@@ -104,6 +114,8 @@ CHANGES = [
     {"simpoBeta": 5},
     {"gammaRatio": 0.1},
     {"orpoWeight": 1},
+    {"methods": ["dpop", "dpo_norm"], "dpopPenalty": 20},
+    {"methods": ["dpop", "dpo_norm"], "normBeta": 1},
     {"rate": 0.1},
     {"optimizer": "gd"},
     {"steps": 50},
@@ -168,7 +180,8 @@ def test_any_object_becomes_a_sound_state(node):
             for a in state["answers"]
         )
         assert (
-            set(state["methods"]) <= {"rlhf", "dpo", "ipo", "kto", "simpo", "orpo"}
+            set(state["methods"])
+            <= {"rlhf", "dpo", "ipo", "kto", "simpo", "orpo", "dpop", "dpo_norm"}
             and state["pair"][0] != state["pair"][1]
         )
         # something is compared
@@ -212,12 +225,21 @@ def test_undo_takes_back_a_whole_drag(node):
 # ---------------------------------------------------------------- the command
 
 
-@pytest.mark.parametrize("method", ["dpo", "ipo", "kto", "simpo", "orpo"])
+@pytest.mark.parametrize("method", ["dpo", "ipo", "kto", "simpo", "orpo", "dpop", "dpo_norm"])
 def test_the_command_is_one_that_accord_takes(node, method):
     (found,) = node(
         (
             "command",
-            {"focus": method, "beta": 0.2, "lambdaU": 2, "gammaRatio": 0.3, "orpoWeight": 0.15},
+            {
+                "methods": [method],
+                "focus": method,
+                "beta": 0.2,
+                "lambdaU": 2,
+                "gammaRatio": 0.3,
+                "orpoWeight": 0.15,
+                "dpopPenalty": 8,
+                "normBeta": 3,
+            },
         )
     )
     words = found["command"].replace("\\\n", " ").split()
@@ -241,6 +263,8 @@ def test_the_command_is_one_that_accord_takes(node, method):
             "ipo": ("normalize", "sequence_sum"),
             "kto": ("undesirable_weight", 2),
             "orpo": ("weight", 0.15),
+            "dpop": ("penalty", 8),
+            "dpo_norm": ("beta", 3),
         }[method] in bound.options.items()
 
 

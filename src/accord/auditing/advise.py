@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from accord.auditing.evidence import length_rule, near_identical, noise_low, noise_value
 from accord.auditing.findings import AuditFinding, percent
+from accord.auditing.holding import why_not_held
 from accord.auditing.lines import first_sentence, full_command
 from accord.auditing.machine import Machine
 from accord.auditing.run import Audit
@@ -272,7 +273,7 @@ def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
         for choice in CHOICES
         if choice is not chosen and (why := _why_not(choice, chosen, audit))
     }
-    return chosen, others
+    return chosen, others | why_not_held(audit.scan.kind)
 
 
 def _why_not(choice: Choice, chosen: Choice, audit: Audit) -> str | None:

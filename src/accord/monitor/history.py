@@ -34,6 +34,11 @@ class Facts:
     usual_rate: float | None = None  # the learning rate that the objective suggests here
     weights: int | None = None  # numbers that train
     epsilon: float | None = 1e-8  # AdamW's, under which a gradient is lost; None without one
+    pairs: bool = True  # whether it trains on pairs: another method of pairs can take its place
+    # what the method does against chosen answers that fall, in words ("" if nothing); the methods
+    # of the same rows and reference that do something
+    holds: str = ""
+    holding: tuple[str, ...] = ()
 
     def number(self, option: str) -> float | None:
         """Return an option of the objective that is a number; None where it has no such option."""

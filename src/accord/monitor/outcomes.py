@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from accord.monitor.causes import MEMORY, ROOTS
+from accord.monitor.falls import against_a_fall
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
@@ -34,7 +35,9 @@ def _chosen_falling(h: History) -> Evidence | None:
     if chosen is None or rejected is None or share is None or not h.past(0.2):
         return None
     falling = chosen < -0.25 and share > 0.75 and rejected < chosen
-    return {"chosen": chosen, "rejected": rejected, "share": share} if falling else None
+    if not falling:
+        return None
+    return {"chosen": chosen, "rejected": rejected, "share": share, "mend": against_a_fall(h)}
 
 
 def _accuracy_stuck(h: History) -> Evidence | None:
@@ -399,9 +402,12 @@ OUTCOMES = (
             "The margin grows only because rejected answers fall faster: the model comes to say"
             " neither. Where the probability goes instead is not in the data."
         ),
-        remedy=(
-            "--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are"
-            " nearly the same"
+        remedy="{mend}; drop pairs whose answers are nearly the same",
+        shown=(
+            "--method ipo, or a higher beta, or a lower learning rate; of pairs with a reference"
+            " also a loss that pulls the chosen answer by itself (rpo, dpop, apo_zero, nca,"
+            " sppo_hard, cal_dpo); a run of one of these is told what in it pulls harder. Drop"
+            " pairs whose answers are nearly the same"
         ),
         source=(
             "Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI,"

@@ -27,6 +27,7 @@ class Rule:
     # "note": looks alarming and is normal, or concerns the machine: never stops a run
     verdict: str = "warning"
     unless: tuple[str, ...] = ()  # causes: once one was reported, this symptom is not
+    shown: str = ""  # the remedy in the documentation, where it depends on the run
     adapt: str | None = None  # action of --on-flag adapt: "best", "slower", or nothing
 
     def finding(self, history: History) -> Finding | None:

@@ -78,6 +78,9 @@ class Objective:
     learning_rate: float
     source: str
     when: str = ""  # what it is for, in one line
+    # how it holds a chosen answer that falls under the reference, by its closed form; "" where
+    # both answers may fall together at no cost
+    holds: str = ""
     # options -> loss where policy = reference
     at_reference: Callable[[dict], float | None] = _unfixed
     # its inputs: log-probs of a language model, or "scores" of a reward model

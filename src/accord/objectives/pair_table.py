@@ -238,6 +238,7 @@ PAIRS_WITH_REFERENCE = (
         convention=_rpo_convention,
         source="Pang et al. 2024, arXiv:2404.19733, Eq. 1",
         when="the chosen log-prob falls, and the chosen answers are worth imitating",
+        holds="pulls the chosen answer up by alpha / its tokens, wherever both answers stand",
         closed_form=closed_forms.rpo,
         at_reference=_unfixed,
         also_called=("dpo_nll", "dpo_sft", "irpo"),
@@ -248,6 +249,10 @@ PAIRS_WITH_REFERENCE = (
         convention=_dpop_convention,
         source="Pal et al. 2024, arXiv:2402.13228, Eq. 3",
         when="the chosen log-prob falls: the two answers differ in a few tokens",
+        holds=(
+            "pulls a chosen answer under the reference at least 1 + penalty times as strongly as"
+            " dpo"
+        ),
         closed_form=closed_forms.dpop,
         also_called=("dpo_positive", "smaug"),
     ),
@@ -257,6 +262,7 @@ PAIRS_WITH_REFERENCE = (
         convention=_anchored_convention,
         source="D'Oosterlinck et al. 2024, arXiv:2408.06266, Eq. 7",
         when="the chosen answers are better than the model's own",
+        holds="raises the chosen answer whatever the rejected one does, less the further it falls",
         closed_form=closed_forms.apo_zero,
         at_reference=_one,
         also_called=("apo",),
@@ -276,6 +282,10 @@ PAIRS_WITH_REFERENCE = (
         convention=_anchored_convention,
         source="Chen et al. 2024, arXiv:2402.05369",
         when="the chosen log-prob should rest a little above the reference's",
+        holds=(
+            "pulls the chosen answer to ln 2 / beta nats over the reference, whatever the"
+            " rejected one does"
+        ),
         closed_form=closed_forms.nca,
         at_reference=lambda options: 2 * math.log(2),
         also_called=("nca_pair",),
@@ -286,6 +296,10 @@ PAIRS_WITH_REFERENCE = (
         convention=_squares_convention,
         source="Wu et al. 2024, arXiv:2405.00675, Eq. 4.7",
         when="each answer should come to rest at a log-ratio of its own",
+        holds=(
+            "pulls the chosen answer to 1 / (2 beta) nats over the reference, the harder the"
+            " further it is"
+        ),
         closed_form=closed_forms.sppo_hard,
         at_reference=_squares_at_reference,
         also_called=("sppo",),
@@ -296,6 +310,10 @@ PAIRS_WITH_REFERENCE = (
         convention=_cal_convention,
         source="Xiao et al. 2024, arXiv:2412.14516",
         when="as sppo_hard, with dpo's comparison beside it",
+        holds=(
+            "pulls the chosen answer to 1 / (2 beta) nats over the reference, and compares"
+            " as dpo does"
+        ),
         closed_form=closed_forms.cal_dpo,
         at_reference=lambda options: math.log(2) + _squares_at_reference(options),
         also_called=("caldpo",),

@@ -13,6 +13,7 @@ from accord.evaluate.similarity import ches, overlap
 from accord.monitor.history import Facts, History
 from accord.monitor.rule import PREFIX
 from accord.monitor.watch import look, rule_of
+from accord.objectives import OBJECTIVES
 from accord.runs import held_out_rows
 from accord.runs.folder import RunFolder
 from accord.training.prepared import PreparedRun
@@ -73,7 +74,18 @@ def facts_of(ready: PreparedRun) -> Facts:
         suggested_rate(objective, ready.model) if ready.optimizer.kind.moves_by_rate else None,
         sum(p.numel() for p in ready.model.trainable().values()),
         ready.optimizer.kind.epsilon,
+        *against_a_fall(objective.name),
     )
+
+
+def against_a_fall(name: str) -> tuple[bool, str, tuple[str, ...]]:
+    """Tell whether a method trains on pairs, how it holds the chosen answers, and which methods of
+    the same rows and reference do: none without a reference, or for a function of the user's own.
+    """
+    row = OBJECTIVES.get(name)
+    if row is None or row.rows != "pairs" or not row.reference:
+        return row is None or row.rows == "pairs", "", ()
+    return True, row.holds, tuple(each.name for each in OBJECTIVES.values() if each.holds)
 
 
 def explain_flag(

@@ -10,6 +10,8 @@ const OPTIONS = {
   kto: (s) => ({ beta: s.beta, desirable_weight: s.lambdaD, undesirable_weight: s.lambdaU }),
   simpo: (s) => ({ beta: s.simpoBeta, gamma_beta_ratio: s.gammaRatio }),
   orpo: (s) => ({ weight: s.orpoWeight }),
+  dpop: (s) => ({ beta: s.beta, penalty: s.dpopPenalty }),
+  dpo_norm: (s) => ({ beta: s.normBeta }),
 };
 
 export function options(state, method) {

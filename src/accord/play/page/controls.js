@@ -29,6 +29,8 @@ export const CONTROLS = {
   simpoBeta: { label: 'SimPO’s β', scale: linear(...BOUNDS.simpoBeta), show: short },
   gammaRatio: { label: 'margin γ/β', scale: linear(...BOUNDS.gammaRatio), show: short },
   orpoWeight: { label: 'ORPO’s λ', scale: log(...BOUNDS.orpoWeight), show: short },
+  dpopPenalty: { label: 'DPOP’s λ, price of a fall', scale: linear(...BOUNDS.dpopPenalty), show: short },
+  normBeta: { label: 'DPO-norm’s β, of token means', scale: log(...BOUNDS.normBeta), show: short },
   deterministic: { label: 'nobody ever errs (deterministic)', toggle: true },
   shares: { label: 'answers share', options: { none: 'nothing', features: 'two features' } },
   optimizer: { label: 'optimizer', options: { adam: 'Adam', gd: 'gradient descent' } },

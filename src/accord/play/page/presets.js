@@ -34,7 +34,7 @@ export const PRESETS = {
   },
   displacement: {
     name: 'Displacement',
-    claim: 'Trained on “No” over “Never”, accuracy is 100 % and the margin grows, and the model ends up saying “Yes”.',
+    claim: 'Trained on “No” over “Never”, accuracy is 100 % and the margin grows, and DPO ends up saying “Yes”. DPOP holds “No” at its start.',
     state: {
       prompt: 'Can I eat this mushroom?',
       answers: [
@@ -42,7 +42,7 @@ export const PRESETS = {
         plain('Ask an expert.', 0.1, 0.8, 10, [-0.6, 0.4]), plain('What mushroom?', 0.1, 0, 10, [0, -0.8]),
       ],
       never: allBut(5, [[0, 1]]), deterministic: true, comparisons: 100, shares: 'features', optimizer: 'gd', rate: 0.5, steps: 2000,
-      beta: 0.5, methods: ['dpo', 'ipo', 'kto', 'orpo'], focus: 'dpo', pair: [0, 1],
+      beta: 0.5, methods: ['dpo', 'ipo', 'kto', 'orpo', 'dpop'], focus: 'dpo', pair: [0, 1],
     },
   },
   loud: {
@@ -55,14 +55,14 @@ export const PRESETS = {
   },
   length: {
     name: 'Length',
-    claim: 'Four answers, equally good: the labels say nothing. DPO stays where it was; SimPO and ORPO, without a reference, shorten.',
+    claim: 'Four answers, equally good: the labels say nothing. DPO stays where it was, by sums or by token means; SimPO and ORPO, without a reference, shorten.',
     state: {
       prompt: 'What is a cache?',
       answers: [
         plain('A small, fast store.', 0.3, 1, 10), plain('A small store of what you will need again.', 0.3, 1, 20),
         plain('A store near you for things that are far away, so that …', 0.25, 1, 40), plain('Imagine a kitchen. The pantry is far, and …', 0.15, 1, 60),
       ],
-      methods: ['rlhf', 'dpo', 'simpo', 'orpo'], focus: 'simpo', pair: [0, 3],
+      methods: ['rlhf', 'dpo', 'simpo', 'orpo', 'dpo_norm'], focus: 'simpo', pair: [0, 3],
     },
   },
 };

@@ -8,7 +8,7 @@ import { wrapped } from './words.js';
 
 const WIDE = 1200;
 const HEIGHT = 640;
-const COLOURS = ['bg', 'card', 'ink', 'soft', 'rule', 'tint', 'ref', 'star', 'rlhf', 'dpo', 'ipo', 'kto', 'simpo', 'orpo', 'run'];
+const COLOURS = ['bg', 'card', 'ink', 'soft', 'rule', 'tint', 'ref', 'star', 'rlhf', 'dpo', 'ipo', 'kto', 'simpo', 'orpo', 'dpop', 'dpo_norm', 'run'];
 
 /** The first screen as a PNG of 1,200 by 640 points, twice as many pixels. */
 export async function picture(view) {

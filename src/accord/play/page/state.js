@@ -1,6 +1,7 @@
 // The one state that all panels read. Plain data: it travels in the URL, in a file, and through undo.
 
-const METHOD_NAMES = ['rlhf', 'dpo', 'ipo', 'kto', 'simpo', 'orpo'];
+const METHOD_NAMES = ['rlhf', 'dpo', 'ipo', 'kto', 'simpo', 'orpo', 'dpop', 'dpo_norm'];
+const FIRST_SHOWN = METHOD_NAMES.slice(0, 6); // more are a click away: eight columns would be too narrow to begin with
 export const MOST_ANSWERS = 8;
 export const FEWEST_ANSWERS = 3;
 
@@ -36,7 +37,9 @@ export const DEFAULT = Object.freeze({
   simpoBeta: 2,
   gammaRatio: 0.5,
   orpoWeight: 0.25,
-  methods: METHOD_NAMES,
+  dpopPenalty: 5,
+  normBeta: 5,
+  methods: FIRST_SHOWN,
   pair: [0, 1],
   focus: 'dpo',
 });
@@ -45,6 +48,7 @@ export const DEFAULT = Object.freeze({
 export const BOUNDS = {
   beta: [0.02, 5], comparisons: [0, 20000], noise: [0, 0.5], lengthBias: [-2, 2], seed: [0, 9999], rate: [0.001, 1], steps: [10, 3000],
   lambdaD: [0.1, 4], lambdaU: [0.1, 4], z0: [0, 4], simpoBeta: [0.5, 10], gammaRatio: [0, 2], orpoWeight: [0.01, 2],
+  dpopPenalty: [0, 50], normBeta: [0.1, 10],
 };
 const WHOLE = new Set(['comparisons', 'seed', 'steps']);
 const CHOICES = {

@@ -1,6 +1,6 @@
 // Names and numbers as people read them. A method has one name and one colour everywhere (style.css: .m-…).
 
-export const NAMES = { ref: 'start', star: 'π*', rlhf: 'RLHF', dpo: 'DPO', ipo: 'IPO', kto: 'KTO', simpo: 'SimPO', orpo: 'ORPO' };
+export const NAMES = { ref: 'start', star: 'π*', rlhf: 'RLHF', dpo: 'DPO', ipo: 'IPO', kto: 'KTO', simpo: 'SimPO', orpo: 'ORPO', dpop: 'DPOP', dpo_norm: 'DPO-norm' };
 
 export function letter(i) {
   return 'ABCDEFGH'[i];

@@ -18,6 +18,21 @@ export function dpo(w, l, { beta }) {
   return [softplus(-x), slope, -slope];
 }
 
+/** -log σ(β (h - λ max(0, -r_w))); in the kink at r_w = 0 the slope is DPO's. Pal et al. 2024, arXiv:2402.13228, Eq. 3. */
+export function dpop(w, l, { beta, penalty }) {
+  const fallen = Math.min(0, w.policy - w.reference);
+  const x = beta * (margin(w, l) + penalty * fallen);
+  const slope = -beta * sigmoid(-x);
+  return [softplus(-x), slope * (1 + (fallen < 0 ? penalty : 0)), -slope];
+}
+
+/** -log σ(β (r_w / n_w - r_l / n_l)), log-ratios as token means. Lambert et al. 2024, arXiv:2411.15124, §5. */
+export function dpo_norm(w, l, { beta }) {
+  const x = beta * ((w.policy - w.reference) / w.count - (l.policy - l.reference) / l.count);
+  const slope = -beta * sigmoid(-x);
+  return [softplus(-x), slope / w.count, -slope / l.count];
+}
+
 /** (h - 1/(2β))², h of sums or of token means. Azar et al. 2023, arXiv:2310.12036, Eq. 17. */
 export function ipo(w, l, { beta, normalize }) {
   const byW = normalize === 'token_mean' ? w.count : 1;

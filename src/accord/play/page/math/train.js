@@ -1,9 +1,9 @@
 // One loop for every method: slopes on log-probs, through the softmax, to θ, one update. The batch is all the data.
 
-import { dpo, ipo, kto, orpo, simpo } from './objectives.js';
+import { dpo, dpo_norm, dpop, ipo, kto, orpo, simpo } from './objectives.js';
 import { divergence, logPolicy } from './policy.js';
 
-export const METHODS = ['rlhf', 'dpo', 'ipo', 'kto', 'simpo', 'orpo'];
+export const METHODS = ['rlhf', 'dpo', 'ipo', 'kto', 'simpo', 'orpo', 'dpop', 'dpo_norm'];
 const CLIP = 0.2; // PPO's
 const INNER = 4; // updates on one set of rollouts, in PPO
 
@@ -47,6 +47,8 @@ export const USES = {
   kto: [...COMMON, 'beta', 'lambdaD', 'lambdaU', 'z0'],
   simpo: [...COMMON, 'simpoBeta', 'gammaRatio'],
   orpo: [...COMMON, 'orpoWeight'],
+  dpop: [...COMMON, 'beta', 'dpopPenalty'],
+  dpo_norm: [...COMMON, 'normBeta'],
 };
 
 /** For each method, (problem, settings) -> (log π, step) -> d L / d log π of the K answers. */
@@ -56,6 +58,8 @@ export const SLOPES = {
   ipo: (problem, { beta, normalize }) => overPairs(problem, ipo, { beta, normalize }),
   simpo: (problem, s) => overPairs(problem, simpo, { beta: s.simpoBeta, gammaRatio: s.gammaRatio }),
   orpo: (problem, s) => overPairs(problem, orpo, { weight: s.orpoWeight }),
+  dpop: (problem, s) => overPairs(problem, dpop, { beta: s.beta, penalty: s.dpopPenalty }),
+  dpo_norm: (problem, s) => overPairs(problem, dpo_norm, { beta: s.normBeta }),
   kto: (problem, settings) => overLabels(problem, settings),
 };
 

@@ -5,6 +5,7 @@ import { comparisons } from './comparisons.js';
 import { displacement } from './displacement.js';
 import { hacking } from './hacking.js';
 import { kto } from './kto.js';
+import { kink } from './kink.js';
 import { learned } from './learned.js';
 import { margins } from './margins.js';
 import { odds } from './odds.js';
@@ -15,7 +16,7 @@ import { world } from './world.js';
 
 export const SECTIONS = [
   { title: 'From preferences to a policy, two ways', panels: [comparisons, learned, hacking, pull] },
-  { title: 'Where it goes wrong', panels: [margins, displacement] },
+  { title: 'Where it goes wrong', panels: [margins, displacement, kink] },
   { title: 'The other objectives', panels: [kto, odds, boundaries, lengths] },
   { title: 'Make it yours', panels: [world, use, ownRun] },
 ];

@@ -7,23 +7,23 @@ export const boundaries = {
   id: 'boundaries',
   title: 'Who counts tokens: DPO, normalised DPO, SimPO',
   says: 'Per-token log-prob of one pair. Below its line, a method takes the chosen answer to be ahead. Sums tilt the line by the lengths; SimPO moves it by γ/β and forgets the start.',
-  controls: ['simpoBeta', 'gammaRatio', 'pair'],
+  controls: ['simpoBeta', 'gammaRatio', 'normBeta', 'pair'],
   draw(element, { state, derived, t }, width) {
     const [w, l] = state.pair;
     const mean = (logp) => [logp[w] / derived.tokens[w], logp[l] / derived.tokens[l]];
     const start = mean(derived.logRef);
-    const shown = ['dpo', 'simpo', 'orpo'].filter((method) => state.methods.includes(method)).map((method) => ({ method, at: mean(derived.at(method, t)) }));
+    const shown = ['dpo', 'dpo_norm', 'simpo', 'orpo'].filter((method) => state.methods.includes(method)).map((method) => ({ method, at: mean(derived.at(method, t)) }));
     const low = Math.max(-3, 1.3 * Math.min(-0.2, -state.gammaRatio, ...start, ...shown.flatMap(({ at }) => at)));
     const plot = new Plot(width, 280, { x: [low, 0], y: [low, 0], xLabel: `log π(${letter(w)}) per token, chosen`, yLabel: `log π(${letter(l)}) per token, rejected`, left: 46, top: 22 });
     const tilt = derived.tokens[w] / derived.tokens[l];
     boundary(plot, (x) => start[1] + tilt * (x - start[0]), low, 'strong m-dpo');
-    boundary(plot, (x) => start[1] + x - start[0], low, 'dashed m-dpo');
+    boundary(plot, (x) => start[1] + x - start[0], low, 'dashed m-dpo_norm');
     boundary(plot, (x) => x - state.gammaRatio, low, 'strong m-simpo');
     plot.dot(...start, 'm-ref', 5).text(...start, 'start', 'm-ref', { dx: -8, dy: 14, anchor: 'end' });
     for (const { method, at } of shown) plot.line([start, at], `faint m-${method}`).dot(...at, `m-${method}`, 5);
     plot.labels(shown.map(({ method, at }) => ({ x: at[0], y: at[1], text: NAMES[method], kind: `strong m-${method}` })));
     plot.text(low, 0, `lines: — DPO, slope ${derived.tokens[w]}/${derived.tokens[l]} tokens`, 'm-dpo', { dx: 6, dy: 13 });
-    plot.text(low, 0, '- - DPO per token, slope 1', 'm-dpo', { dx: 6, dy: 29 });
+    plot.text(low, 0, '- - DPO-norm, slope 1', 'm-dpo_norm', { dx: 6, dy: 29 });
     plot.text(low, 0, `— SimPO, γ/β = ${short(state.gammaRatio)} below`, 'm-simpo', { dx: 6, dy: 45 });
     plot.into(element, `Decision boundaries of ${letter(w)} over ${letter(l)}: DPO's has slope ${short(tilt)}, normalised DPO's slope 1, SimPO's lies ${short(state.gammaRatio)} below the diagonal.`);
   },
