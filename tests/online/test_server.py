@@ -310,12 +310,12 @@ def test_another_runs_adapters_are_left_alone(sampler):
     """Its folder may begin with the same letters."""
     unloaded, sync = [], sampler.sync
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sync, "seen_as", "/shared/policy")
+        patch.setattr(sync, "seen_as", "/common/policy")
         patch.setattr(sync, "folder", Path("/nowhere"))
         patch.setattr(sync.client, "unload_adapter", unloaded.append)
         sync.sweep(
             {
-                f"policy@{n}": Served(f"policy@{n}", NAME, f"/shared/{folder}/policy@{n}", None)
+                f"policy@{n}": Served(f"policy@{n}", NAME, f"/common/{folder}/policy@{n}", None)
                 for n, folder in enumerate(("policy", "policy-b"))
             }
         )
@@ -383,7 +383,6 @@ def test_what_does_not_pass_ends_in_words(fault, words, sampler, server):
         ({"model": "other"}, "serves tiny. Another model may be behind this address"),
         ({"sync": "weights"}, "trains adapters: set rollouts.sampler.sync to adapter"),
         ({"seen_as": "/x"}, "seen_as is another path"),
-        ({"folder": ""}, "rollouts.sampler.folder"),
         ({"server": "http://127.0.0.1:9/#v1"}, "a fragment"),
         ({"server": "http://xn--:9"}, "Expected an address such as"),
     ],
