@@ -42,6 +42,7 @@ class StandIn:
         self.lock = threading.RLock()
         self.gate = threading.Event()  # answers wait for it
         self.gate.set()
+        self.slow = threading.Event()  # and those that the fault "slow" hits, for this one
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         self.restart()
 
@@ -125,6 +126,8 @@ class StandIn:
     def complete(self, body: dict) -> tuple[int, object]:
         self.requests.append(body)
         name, sent = body["model"], body["prompt"]
+        if self.asleep:  # its engine is dead then; vLLM's does not say so in words
+            return _error(400, "the engine sleeps")
         if self.hit("restarted"):
             self.restart()
         if name != NAME and name not in self.adapters:
@@ -162,6 +165,19 @@ class StandIn:
             del choice["token_ids"]
         if self.hit("nan"):
             choice["logprobs"]["token_logprobs"][0] = float("nan")
+        if self.hit("abort"):  # as vLLM's where a request is cancelled there
+            choice["finish_reason"] = "abort"
+        if self.hit("empty"):
+            choice |= {"token_ids": [], "logprobs": {"token_logprobs": []}}
+        if self.hit("outside"):
+            choice["token_ids"][-1] = self.base.config.vocab_size
+        if self.hit("uneven"):
+            choice["logprobs"]["token_logprobs"].append(-1.0)
+        if self.hit("likely"):
+            choice["logprobs"]["token_logprobs"][0] = 0.5
+        if self.hit("longer"):
+            choice["token_ids"] *= 2
+            choice["logprobs"]["token_logprobs"] *= 2
         if self.hit("raced"):
             found["model"] = "policy@999-other"
         return found
@@ -197,11 +213,16 @@ class StandIn:
             drawn = torch.softmax(logits / heat, 0) if heat else torch.softmax(logits * 1e4, 0)
             if "top-p" in self.faults:
                 drawn = _nucleus(drawn, 0.8)
+            if "top-k" in self.faults:
+                drawn = drawn * (drawn >= drawn.topk(20).values[-1])
             token = int(torch.multinomial(drawn, 1, generator=generator))
             if "top-p" in self.faults:
                 own = drawn.log()
             if "temperature" in self.faults:
                 own = torch.log_softmax(logits / self.temperature, 0)
+            if "top-k" in self.faults:
+                kept = torch.softmax(logits, 0) >= torch.softmax(logits, 0).topk(20).values[-1]
+                own = torch.log_softmax(logits.masked_fill(~kept, -1e9), 0)
             if "processed" in self.faults and heat:
                 own = torch.log_softmax(logits / heat, 0)
             tokens.append(token)
@@ -249,6 +270,11 @@ def standing_in(folder: Path, port: int = 0, **settings):
                 return
             if self.path == "/v1/completions":
                 state.gate.wait(60)
+                if state.hit("slow"):
+                    state.slow.wait(60)
+            if self.path.split("?")[0] in ("/sleep", "/wake_up") and state.hit(self.path[:4]):
+                self._send(500, {"error": {"message": "CUDA error", "code": 500}})
+                return
             with state.lock:
                 self._send(*self._answer(self.path.split("?")[0], body))
 
@@ -267,6 +293,8 @@ def standing_in(folder: Path, port: int = 0, **settings):
             if path in ("/pause", "/resume", "/sleep", "/wake_up"):
                 state.events.append(path)
                 state.paused = path == "/pause"
+                if path in ("/sleep", "/wake_up"):
+                    state.asleep = path == "/sleep"
                 return 200, {"status": path}
             return 404, {"detail": "Not Found"}
 

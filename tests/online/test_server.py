@@ -2,7 +2,10 @@
 lost.
 """
 
+import shutil
 from collections import Counter
+from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
@@ -12,6 +15,9 @@ from training.helpers import json_lines, ready_for, run
 
 from accord.environment import web
 from accord.sampling import explanations
+from accord.sampling.background import Background
+from accord.sampling.server_client import ServerClient
+from accord.sampling.server_protocol import Served
 from accord.types import Refused, UsageError
 
 SMALL = {
@@ -141,6 +147,7 @@ NAMED = {
     "adapter off": ("adapter not applied", "--enable-lora"),
     "temperature": ("log-probs at another temperature", "logits divided by 2,"),
     "top-p": ("log-probs after top-p", "together hold 0.8"),
+    "top-k": ("log-probs after top-k", "the likeliest 20 tokens"),
     "cut": ("cut prompts", "the last 3 tokens"),
     "first token": ("other template", "one more first token (BOS)"),
     "template": ("other template", "inside the server's own chat template"),
@@ -221,7 +228,11 @@ def test_another_base_before_the_first_update(sampler, server):
 
 
 @pytest.mark.parametrize(
-    "fault", ["garbage", "nan", "no choices", "busy", "killed", "raced", "no ids"]
+    "fault",
+    [
+        *("garbage", "nan", "no choices", "busy", "killed", "raced", "no ids"),
+        *("abort", "empty", "outside", "uneven", "likely", "longer"),
+    ],
 )
 def test_what_passes_changes_no_answer(fault, sampler, server):
     """An answer depends on its seed, and not on how often it was asked for."""
@@ -247,6 +258,91 @@ def test_a_slow_answer_is_asked_for_again(sampler, monkeypatch):
     assert "3 attempts: timeout" in refusal(draw, sampler)
 
 
+def test_a_server_that_is_slow(sampler, server, monkeypatch):
+    """By the clock: an answer that comes too late is not waited for, and is the same later."""
+    clean = draw(sampler, 1)
+    monkeypatch.setattr(sampler.client.client, "timeout", httpx.Timeout(2.0))
+    server.left["slow"] = 1
+    retries = sampler.client.counts["retries"]
+    assert draw(sampler, 1) == clean and sampler.client.counts["retries"] > retries
+    server.slow.set()
+
+
+def test_a_server_that_sleeps(sampler, server, monkeypatch):
+    """It may sleep when a run begins, since the run before was killed; what fails is told."""
+    monkeypatch.setattr(sampler, "settings", replace_fields(sampler.settings, sleep=True))
+    monkeypatch.setattr(sampler, "_asleep", False)
+    sampler.__post_init__()
+    server.asleep = True
+    clean = draw(sampler)
+    sampler.rest()
+    assert server.asleep and draw(sampler) == clean and not server.asleep
+    server.faults = {"/sle"}
+    assert "/sleep?level=1 in 3 attempts: status 500" in refusal(sampler.rest)
+    server.faults = set()
+    sampler.rest()
+    server.faults = {"/wak"}
+    assert "/wake_up in 3 attempts: status 500" in refusal(draw, sampler)
+    server.faults = set()
+    assert draw(sampler) == clean
+
+
+def replace_fields(settings, **changes):
+    return settings.model_copy(update=changes)
+
+
+def test_whole_weights_that_are_lost_take_what_was_begun_with_them(sampler, monkeypatch):
+    """A server that began anew draws by its base, under the same name: an answer that was asked for
+    early is not used in a later piece of the batch, when the version is back.
+    """
+    monkeypatch.setattr(sampler.sync, "kind", "weights")
+    monkeypatch.setattr(type(sampler.sync), "present", lambda self, seen=[0, 1, 1]: seen.pop(0))
+    early = {("v", n): object() for n in range(3)}
+    monkeypatch.setattr(sampler, "_begun", early)
+    monkeypatch.setattr(sampler, "_draw", lambda name, draws: ["by these weights"])
+    monkeypatch.setattr(sampler, "_require_fine", lambda verdict: None)
+    monkeypatch.setattr(sampler, "_probe", lambda *_: None)
+    assert sampler._draw_by_this_version([]) == ["by these weights"] and not early
+    sampler._restored = False
+
+
+def test_another_runs_adapters_are_left_alone(sampler):
+    """Its folder may begin with the same letters."""
+    unloaded, sync = [], sampler.sync
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync, "seen_as", "/common/policy")
+        patch.setattr(sync, "folder", Path("/nowhere"))
+        patch.setattr(sync.client, "unload_adapter", unloaded.append)
+        sync.sweep(
+            {
+                f"policy@{n}": Served(f"policy@{n}", NAME, f"/common/{folder}/policy@{n}", None)
+                for n, folder in enumerate(("policy", "policy-b"))
+            }
+        )
+    assert unloaded == ["policy@0"]
+
+
+def test_files_that_another_run_removed(sampler, server):
+    """Both have one folder: the message says so."""
+    draw(sampler)
+    shutil.rmtree(sampler.sync.folder / sampler.sync.version)
+    server.restart()
+    assert "is gone. Does another run use this folder?" in refusal(draw, sampler, 5)
+
+
+def test_no_exit_waits_for_a_request():
+    """A thread that stands in a request is a daemon; what waits is cancelled."""
+    gate, pool = Event(), Background(1)
+    under_way, waiting = pool.submit(gate.wait, 60), pool.submit(gate.wait, 60)
+    failing = Background(1)
+    with pytest.raises(ZeroDivisionError):
+        failing.submit(lambda: 1 / 0).result(60)
+    pool.close()
+    assert waiting.cancelled() and all(thread.daemon for thread in pool._threads)
+    gate.set()
+    assert under_way.result(60)
+
+
 def test_a_server_that_restarts_gets_the_version_back(sampler, server):
     """In the middle of a batch. The same answers come, by the same version, which is probed."""
     clean, name, before = draw(sampler), sampler.sync.name, sampler.sync.reloads
@@ -266,6 +362,8 @@ def test_a_server_that_restarts_gets_the_version_back(sampler, server):
         ("busy", "status 429"),
         ("killed", "no connection"),
         ("no ids", "exact token ids"),
+        ("abort", "an end ('abort')"),
+        ("empty", "an answer without tokens"),
     ],
 )
 def test_what_does_not_pass_ends_in_words(fault, words, sampler, server):
@@ -285,6 +383,8 @@ def test_what_does_not_pass_ends_in_words(fault, words, sampler, server):
         ({"model": "other"}, "serves tiny. Another model may be behind this address"),
         ({"sync": "weights"}, "trains adapters: set rollouts.sampler.sync to adapter"),
         ({"seen_as": "/x"}, "seen_as is another path"),
+        ({"server": "http://127.0.0.1:9/#v1"}, "a fragment"),
+        ({"server": "http://xn--:9"}, "Expected an address such as"),
     ],
 )
 def test_a_wrong_setting(more, words, tiny_folder, prompts, server, monkeypatch):
@@ -294,6 +394,28 @@ def test_a_wrong_setting(more, words, tiny_folder, prompts, server, monkeypatch)
     assigned = [f"{k}={v}".replace("'", "") for k, v in fields.items()]
     with pytest.raises(UsageError, match=words):
         ready_for(tiny_folder, str(prompts), method="grpo", assignments=assigned)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "abc\n"])
+def test_a_key_that_no_request_can_hold(key, server, sampler, monkeypatch):
+    monkeypatch.setenv("ACCORD_SAMPLER_KEY", key)
+    said = refusal(ServerClient, sampler.settings)
+    assert said.startswith("ACCORD_SAMPLER_KEY: ") and key not in said
+
+
+@pytest.mark.parametrize(
+    "status, headers, words",
+    [
+        (307, {"location": "https://there/"}, "it sends to https://there/"),
+        (404, {}, "refuses /v1/models (404): <html>"),
+        (204, {}, "refuses /v1/models (204)"),
+    ],
+)
+def test_an_address_of_something_else(status, headers, words, sampler):
+    """What answers is no server of models: the message names the setting and the command."""
+    answer = httpx.Response(status, headers=headers)
+    said = refusal(sampler.client._refused, "/v1/models", answer, b"<html>")
+    assert words in said and "rollouts.sampler.server" in said
 
 
 def test_a_server_without_adapters_or_room(sampler, server):

@@ -8,21 +8,23 @@ from pydantic import Field, model_validator
 
 from accord.config.section import Section
 
+Named = Annotated[str, Field(min_length=1)]  # "" would be taken for a default
+
 
 class SamplerConfig(Section):
     server: str
     """Address of a vLLM server, such as http://127.0.0.1:8000. `accord serve-policy` prints the
     command that starts one."""
-    model: str | None = None
+    model: Named | None = None
     """Name under which it serves the model that the policy starts from. null: the only one that it
     serves."""
     sync: Literal["adapter", "weights"] | None = None
     """How the policy reaches the server: as a LoRA adapter that is loaded under a name of its own,
     or as whole weights that are read from a folder. null: as the run trains."""
-    folder: str | None = None
+    folder: Named | None = None
     """Folder for the policy's versions, which the server must be able to read. null: `policy` in
     the run's folder."""
-    seen_as: str | None = None
+    seen_as: Named | None = None
     """The same folder as the server sees it, where that is another path (another machine)."""
     timeout: Annotated[float, Field(strict=True, gt=0)] = 120.0
     """Seconds for one answer."""

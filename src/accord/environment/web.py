@@ -59,25 +59,43 @@ def parse_address(url: str, path: str, option: str, key: str, example: str) -> h
     """
     try:
         address = httpx.URL(url.rstrip("/") + path)
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, ValueError) as error:  # a host's name has rules of its own (IDNA)
         raise UsageError(f"{option}: {error}. Expected an address such as {example}.") from error
     if address.scheme not in ("http", "https") or not address.host:
         raise UsageError(f"{option}: expected an address such as {example}.")
-    if address.userinfo or address.query:
+    if address.userinfo or address.query or address.fragment:
         raise UsageError(
-            f"{option}: the address holds a user name, a password or a query. Give the key in the"
-            f" variable {key}."
+            f"{option}: the address holds a user name, a password, a query or a fragment. A key"
+            f" goes into the variable {key}."
         )
     return address
 
 
-def open_client(timeout: float, key: str) -> httpx.Client:
+def open_client(timeout: float, key: str, connections: int = 100) -> httpx.Client:
     """Open a client that goes nowhere but where it is sent, with the key of an environment
     variable, if it is set.
+
+    Args:
+      connections: requests that may be under way at a time; one more would wait for a connection,
+        and its wait would read as the server's.
+
+    Raises:
+      UsageError: the key cannot stand in a request.
     """
     value = os.environ.get(key)
+    if value and not all("!" <= letter <= "~" for letter in value):
+        raise UsageError(
+            f"{key}: a key is of ASCII letters, digits and signs, without a space or a line's end."
+            f" Set it anew: export {key}=…"
+        )
     headers = {"authorization": f"Bearer {value}"} if value else {}
-    return httpx.Client(timeout=timeout, headers=headers, follow_redirects=False, trust_env=False)
+    return httpx.Client(
+        timeout=timeout,
+        headers=headers,
+        follow_redirects=False,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+    )
 
 
 def ask(

@@ -84,8 +84,9 @@ class PolicySync:
 
     def sweep(self, served: Mapping[str, Served]) -> None:
         """Unload what an earlier process of this run left on the server, and remove its files."""
+        own = self.seen_as.rstrip("/") + "/"  # /shared/policy-b is another run's
         for name, each in served.items():
-            if name.startswith(PREFIX) and each.root.startswith(self.seen_as):
+            if name.startswith(PREFIX) and each.root.startswith(own):
                 self._unload(name)
         for old in self.folder.glob(f"{PREFIX}*"):
             shutil.rmtree(old, ignore_errors=True)
@@ -135,6 +136,12 @@ class PolicySync:
             )
 
     def _why_not(self) -> str:
+        if not (self.folder / self.version).is_dir():
+            return (
+                f"{self.folder / self.version} is gone. Does another run use this folder? A run"
+                " removes what it finds there when it begins: give each a folder of its own, then"
+                " resume this one."
+            )
         return (
             f"It was to read the adapter from {self._path}. Can the server see this path? On"
             " another machine: --set rollouts.sampler.folder=… and rollouts.sampler.seen_as=…, the"

@@ -59,7 +59,7 @@ class ServerClient:
         # checked once; paths are put behind it
         web.parse_address(self.settings.server, "", option, KEY, "http://127.0.0.1:8000")
         self.base = httpx.URL(self.settings.server.rstrip("/").removesuffix("/v1"))
-        self.client = web.open_client(self.settings.timeout, KEY)
+        self.client = web.open_client(self.settings.timeout, KEY, 2 * self.settings.workers)
         limits = self.settings
         self.patience = web.Patience(limits.timeout, limits.attempts)
 
@@ -67,7 +67,8 @@ class ServerClient:
     def name(self) -> str:
         """The address for messages."""
         port = f":{self.base.port}" if self.base.port else ""
-        return f"{self.base.host}{port}"
+        host = f"[{self.base.host}]" if ":" in self.base.host else self.base.host
+        return f"{host}{port}"
 
     # ------------------------------------------------------------ endpoints
 
@@ -161,7 +162,7 @@ class ServerClient:
         address = httpx.URL(str(self.base).rstrip("/") + path)
 
         def refused(answer: httpx.Response, content: bytes) -> str:
-            return self._refused(path, answer.status_code, content)
+            return self._refused(path, answer, content)
 
         try:
             return web.ask(
@@ -183,12 +184,13 @@ class ServerClient:
         with self._lock:
             self.counts[name] += 1
 
-    def _refused(self, path: str, status: int, content: bytes) -> str:
+    def _refused(self, path: str, answer: httpx.Response, content: bytes) -> str:
         """Return the reason, if another attempt may succeed.
 
         Raises:
           NotServed, Refused, UsageError: it will not.
         """
+        status = answer.status_code
         if status in web.AGAIN:
             return f"status {status}"
         said = _said(content)
@@ -203,7 +205,17 @@ class ServerClient:
             raise UsageError(
                 f"The server at {self.name} has no {path}: {_MISSING.get(path, START)}"
             )
-        raise Refused(f"The server at {self.name} refuses {path} ({status}): {said}")
+        if 300 <= status < 400:
+            place = printable(answer.headers.get("location", "elsewhere"))[:300]
+            raise UsageError(
+                f"The server at {self.name} answers {status} to {path}: it sends to {place}, and"
+                " accord follows nobody there. Give the server's own address:"
+                " rollouts.sampler.server."
+            )
+        words = f"The server at {self.name} refuses {path} ({status}): {said}"
+        if path == "/v1/load_lora_adapter":  # whoever loads one knows more
+            raise Refused(words)
+        raise Refused(f"{words}\nIs rollouts.sampler.server a vLLM server's address? {START}")
 
     def _silent(self, path: str, reason: str, patience: web.Patience) -> str:
         attempts = plural(patience.attempts, "attempt")
@@ -248,7 +260,8 @@ def _said(content: bytes) -> str:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
-        return printable(" ".join(content.decode("utf-8", "replace").split()))[:300]
+        text = " ".join(content.decode("utf-8", "replace").split())
+        return printable(text)[:300] or "no reason"
     while isinstance(found, dict):
-        found = found.get("error", found.get("message", found.get("detail", "no reason")))
-    return printable(" ".join(str(found).split()))[:300]
+        found = found.get("error", found.get("message", found.get("detail")))
+    return printable(" ".join(str(found or "no reason").split()))[:300]

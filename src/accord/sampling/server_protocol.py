@@ -143,8 +143,10 @@ def _same_prompt(ids: object, usage: object, sent: Sequence[int]) -> None:
 
 
 def _ids(found: object, vocabulary: int) -> tuple[int, ...]:
-    if not isinstance(found, list) or not found:
+    if not isinstance(found, list):
         raise Unread(NO_IDS)
+    if not found:  # as after an abort
+        raise Unread("an answer without tokens")
     if not all(type(i) is int and 0 <= i < vocabulary for i in found):
         raise Unread(f"token ids that are none (the vocabulary has {vocabulary:,})")
     return tuple(found)

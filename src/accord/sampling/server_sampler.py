@@ -33,6 +33,7 @@ from accord.distributed.world import World
 from accord.errors import plural
 from accord.forward.choose import Forward
 from accord.models.parts import local
+from accord.sampling.background import Background
 from accord.sampling.explanations import DTYPE, Probed, Question, hypotheses, other_weights
 from accord.sampling.gap import Verdict, find_cause, measure_gap
 from accord.sampling.local import check_options
@@ -69,13 +70,17 @@ class ServerSampler:
     longest: int | None = None  # tokens that the server takes, prompt and answer
     _published: str = ""  # digest of the weights that the server has
     _former: dict[str, Tensor] | None = field(default=None, repr=False)
-    _asleep: bool = False
+    _asleep: bool = field(init=False)
     _restored: bool = False
     _held: bool = False  # inside `as_begun`: the policy is the one that the server has
     # (version, draw) -> its answer, asked for before it is needed; on the first rank alone
     _begun: dict[tuple[str, Draw], Future[Completion]] = field(default_factory=dict, repr=False)
-    _pool: ThreadPoolExecutor | None = field(default=None, repr=False)
+    _pool: Background | None = field(default=None, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        # a run before this one, or this one before it was killed, may have left it so
+        self._asleep = self.settings.sleep
 
     @property
     def client(self) -> ServerClient:
@@ -93,6 +98,11 @@ class ServerSampler:
         if self.settings.sleep and not self._asleep:
             self.world.on_first(self.client.sleep)
             self._asleep = True
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self.world.on_first(self.client.wake_up)
+            self._asleep = False
 
     def sample(
         self,
@@ -143,7 +153,7 @@ class ServerSampler:
         self.require_room(max(map(len, prompts), default=0), max_new_tokens)
         self._synchronise()
         if self.world.first:
-            self._pool = self._pool or ThreadPoolExecutor(self.settings.workers)
+            self._pool = self._pool or Background(self.settings.workers)
             name, version = self.sync.name, self.sync.version
             for draw in draws_of(prompts, seed, first_row, max_new_tokens, temperature, 1.0):
                 self._begun[version, draw] = self._pool.submit(self._ask, name, draw)
@@ -164,7 +174,7 @@ class ServerSampler:
         """Ask for nothing more, and wait for nothing."""
         if self._pool is None:
             return
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
         if self._begun:
             self._begun.clear()
             self.client.close()  # the requests under way end in an error that nobody reads
@@ -185,6 +195,8 @@ class ServerSampler:
             found = self._draw(self.sync.name, draws)
             kept = self.sync.kind == "adapter" or self.world.on_first(self.sync.present)
             if not kept:  # whole weights have one name: these answers may be another version's
+                # nor can what was asked for before: a later piece would find it under this version
+                self._begun.clear()
                 self.world.on_first(self._restore)
                 self._restored = True
             if self._lost():  # in the middle: is what came back this policy?
@@ -205,6 +217,7 @@ class ServerSampler:
         Raises:
           UsageError, Refused: it does not; says why, and the command that mends it.
         """
+        self._wake()
         self._require_tokenizer()
         found = [self._prove_base()] if self.sync.kind == "adapter" else []
         return [*found, self._prove_arrival()]
@@ -306,9 +319,7 @@ class ServerSampler:
         """Have the server compute with the weights as they stand."""
         if self._held:
             return
-        if self._asleep:
-            self.world.on_first(self.client.wake_up)
-            self._asleep = False
+        self._wake()
         digest = self.policy_version()
         if digest == self._published:
             return

@@ -26,7 +26,13 @@ from accord.training.events import raise_if_refused
 from accord.training.on_flag import apply_on_flag
 from accord.training.out_of_memory import out_of_memory, report_shrunk, too_large
 from accord.training.prepared import PreparedRun
-from accord.training.saving import held_out_score, save, save_after_lost_rank, stop_diverged
+from accord.training.saving import (
+    held_out_score,
+    save,
+    save_after_lost_rank,
+    save_first,
+    stop_diverged,
+)
 from accord.training.state import Run
 from accord.types import Finding, Interrupted, PeerLost, Tree
 
@@ -47,7 +53,11 @@ def train(run: Run) -> None:
                 run_due_tasks(run)
     except Interrupted as signal:  # on every rank, or on those that remain
         run.ready.optimizer.masters.zero_grad()
-        said = save_after_lost_rank(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
+        said = (
+            save_after_lost_rank(run)
+            if isinstance(signal, PeerLost)
+            else f"Saved {save_first(run)}."
+        )
         raise signal.with_hint(f"{said} Go on with: accord resume {run.folder.path}") from None
     except RowTooLarge as error:
         raise too_large(run, error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from accord.engine.micro_budget import RowTooLarge
 from accord.runs import checkpoint
 from accord.training.events import record_finding
-from accord.training.saving import save
+from accord.training.saving import save_first
 from accord.training.state import Run
 from accord.types import Finding, Refused
 
@@ -22,7 +22,7 @@ def too_large(run: Run, error: RowTooLarge) -> Refused:
     run.ready.optimizer.masters.zero_grad()
     return Refused(
         f"Out of memory at update {run.progress.step}, with one row ({error.tokens:,} tokens) at a"
-        f" time. Saved {save(run)}.\nFree memory, or write recompute: always under train in"
+        f" time. Saved {save_first(run)}.\nFree memory, or write recompute: always under train in"
         f" {run.folder.path / 'config.yaml'}, and go on with: accord resume {run.folder.path}"
     )
 

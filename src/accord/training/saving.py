@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from accord.compat import is_out_of_memory
 from accord.engine.step import NotFinite
+from accord.errors import first_line
 from accord.runs import checkpoint
 from accord.runs.files import write_json
 from accord.training.events import raise_if_refused
@@ -35,12 +37,27 @@ def save(run: Run) -> str:
     """Save a checkpoint of this moment; the best one by held-out score is kept beside the
     newest.
     """
+    _take_in(run)
+    return _saved(run)
+
+
+def save_first(run: Run) -> str:
+    """Save a checkpoint where a run ends early, and only then wait for answers under way: a server
+    may be slow or silent, and whoever stops a run may kill it soon.
+    """
+    path = _saved(run)
+    _take_in(run)
+    return path
+
+
+def _take_in(run: Run) -> None:
     try:
         run.ready.source.settle()
-    except AccordError as error:
-        said = str(error).splitlines()[0]
+    except (AccordError, RuntimeError, MemoryError) as error:
+        if not isinstance(error, AccordError) and not is_out_of_memory(error):
+            raise
+        said = first_line(error)
         run.display.line(f"! answers under way are lost, and drawn again later: {said}")
-    return _saved(run)
 
 
 def _saved(run: Run) -> str:
@@ -82,7 +99,7 @@ def stop_diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged
     """Keep the last good weights, write the records of the batch, and report it."""
     ready = run.ready
     ready.optimizer.masters.zero_grad()
-    path = save(run)
+    path = save_first(run)
     rows = [
         {"at": ready.source.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees
     ]

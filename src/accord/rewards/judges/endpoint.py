@@ -163,7 +163,7 @@ class Endpoint:
         """
         halt = Halt(GIVE_UP * self.settings.workers)
         with (
-            open_client(self.settings.timeout, self.settings.key) as client,
+            open_client(self.settings.timeout, self.settings.key, self.settings.workers) as client,
             ThreadPoolExecutor(self.settings.workers) as pool,
         ):
             # two chats may be the same: an answer is paid for once
