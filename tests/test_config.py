@@ -169,7 +169,7 @@ BAD = {
     ),
     "permission": ({"allow": ["raw_txt"]}, "'raw_txt' is no permission; did you mean raw_text?"),
     "objective": (
-        {"objective": ["dpo"]},
+        {"objective": 5},
         "expected a name and its options, such as {name: dpo, beta: 0.1}",
     ),
     "a rate of 1": ({"train": {"learning_rate": 1}}, "train.learning_rate"),

@@ -68,7 +68,8 @@ def apart(bound, weights, policy, reference):
 
 
 @pytest.mark.parametrize(
-    "name, weights", zip(MIXES, ((1, 0.1), (0.25, 1), (1, 0.5, 1e-3), (2, 1), (1, 1)), strict=True)
+    "name, weights",
+    [*zip(MIXES, ((1, 0.1), (0.25, 1), (1, 0.5, 1e-3), (2, 1), (1, 1)), strict=True)],
 )
 def test_a_mixture_is_the_sum_of_its_parts_whatever_the_split(name, weights):
     bound = resolve(name, MIXES[name])

@@ -1,4 +1,4 @@
-"""What `accord advise` says of the methods that hold the chosen answers of pairs."""
+"""Advice on the methods that hold the chosen answers of pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do about chosen answers that fall, in words for the method that a run trains."""
+"""Remedies for chosen answers that fall, in words for the method that a run trains."""
 
 from __future__ import annotations
 

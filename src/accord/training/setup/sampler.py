@@ -18,6 +18,7 @@ from accord.forward.choose import Forward
 from accord.rollouts.mismatch import Mismatch
 from accord.rollouts.prompts import PromptSet
 from accord.runs.display import Display
+from accord.runs.files import writing
 from accord.sampling.local import LocalSampler
 from accord.sampling.sampler import Sampler
 from accord.types import Finding, UsageError
@@ -128,5 +129,5 @@ def _folder(settings: SamplerConfig, place: Path | None) -> Path:
 
 def _record(place: Path | None, line: dict) -> None:
     if place is not None:
-        with (place / RECORD).open("a", encoding="utf-8") as file:
+        with writing(place), (place / RECORD).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
