@@ -226,8 +226,8 @@ def online_server() -> str:
             (
                 name,
                 *(f"{r['mean']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in (first, last)),
-                f"{run['gap']['mean']:.4f}",
-                f"{run['gap']['worst']:.4f}",
+                f"{run['gap']['mean']:.1e}",
+                f"{run['gap']['worst']:.1e}",
                 f"{run['answers_a_second']:.1f}",
             )
         )

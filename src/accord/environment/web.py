@@ -59,9 +59,10 @@ def parse_address(url: str, path: str, option: str, key: str, example: str) -> h
     """
     try:
         address = httpx.URL(url.rstrip("/") + path)
+        host = address.host
     except (httpx.InvalidURL, ValueError) as error:  # a host's name has rules of its own (IDNA)
         raise UsageError(f"{option}: {error}. Expected an address such as {example}.") from error
-    if address.scheme not in ("http", "https") or not address.host:
+    if address.scheme not in ("http", "https") or not host:
         raise UsageError(f"{option}: expected an address such as {example}.")
     if address.userinfo or address.query or address.fragment:
         raise UsageError(

@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Background:
-    """At most `workers` threads that do what they are given, in its order."""
+    """A pool of at most `workers` threads that do what they are given, in its order."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
