@@ -156,7 +156,10 @@ def test_a_server_that_dies_meanwhile(tiny_folder, prompts, server, tmp_path, mo
         trained(tiny_folder, prompts, tmp_path / "run", server, more=fields, attempts=1)
     server.faults.clear()
     monkeypatch.setattr(loop, "make_update", update)
-    accord.resume(str(tmp_path / "run"))
+    with standing_in(tiny_folder) as elsewhere:  # the same model at another address
+        settings = tmp_path / "run/config.yaml"
+        settings.write_text(settings.read_text().replace(server.address, elsewhere.address))
+        accord.resume(str(tmp_path / "run"))
     assert len(recorded(tmp_path / "run")) == 4
 
 

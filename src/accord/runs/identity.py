@@ -125,6 +125,8 @@ def trajectory(config: Config) -> dict[str, object]:
             del fields[section][name]
     if fields["rollouts"] is not None:
         del fields["rollouts"]["reward_models"]
+        if fields["rollouts"]["sampler"] is not None:  # its address and its patience may change
+            fields["rollouts"]["sampler"] = "server"
     return flatten(fields) | _weights(config)
 
 
