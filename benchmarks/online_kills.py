@@ -294,6 +294,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=10, help="lives for each victim")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="; ".join(VICTIMS), help="separated by semicolons")
+    parser.add_argument("--add", action="store_true", help="to the lives that the output has")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     os.environ |= {"ACCORD_PATIENCE": "60", "OMP_NUM_THREADS": "1"}
@@ -336,16 +337,18 @@ def _lives(options: argparse.Namespace, folder: Path, model: str) -> list[Life]:
         failed = served(folder / "served", model, STEPS + 1, 0, 0)
         assert not failed, failed
     rng = random.Random(options.seed)
-    lives = []
+    before = json.loads(options.output.read_text()) if options.add else {"lives": [], "seeds": []}
+    seeds = [*before["seeds"], options.seed]
+    lives: list[Life] = []
     for number in range(options.times * len(victims)):
         victim = victims[number % len(victims)]
         lives.append(live(victim, number, rng, folder, model, seconds))
         print(lives[-1], flush=True)
         record = {
-            "seed": options.seed,
+            "seeds": seeds,
             "steps": STEPS,
             "answers_of_a_batch": PROMPTS * ANSWERS,
-            "lives": [asdict(life) for life in lives],
+            "lives": before["lives"] + [asdict(life) for life in lives],
         }
         options.output.write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(folder / f"life-{number}")
