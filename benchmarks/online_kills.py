@@ -183,9 +183,9 @@ def asked(place: Path) -> int:
 
 def batches(place: Path) -> dict[str, bytes]:
     """Read the batches of answers that were written."""
-    return {
-        file.name: file.read_bytes() for file in sorted((place / "run/rollouts").glob("*.json"))
-    }
+    # not those that are being written
+    written = sorted((place / "run/rollouts").glob("[0-9]*.json"))
+    return {file.name: file.read_bytes() for file in written}
 
 
 def served(place: Path, model: str, after: int, wait: float, pause: float) -> list[str]:
