@@ -154,6 +154,7 @@ class Killer:
     pause: float
     up: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
+    killed: bool = False  # before the run was over
 
     def run(self) -> None:
         tried = self.place / "run/sampler.jsonl"  # before, no server is a mistake of the user
@@ -163,7 +164,7 @@ class Killer:
                 self.over.is_set() or (tried.exists() and len(batches(self.place)) >= self.after)
             ):
                 time.sleep(0.002)
-            self.over.wait(self.wait)
+            self.killed = not self.over.wait(self.wait)
         if not self.over.wait(self.pause):
             with serving(self.model, self.port):
                 self.over.wait()
@@ -188,8 +189,12 @@ def batches(place: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in written}
 
 
-def served(place: Path, model: str, after: int, wait: float, pause: float) -> list[str]:
-    """Train by a server that is killed and started again; return what went wrong on the ranks."""
+def served(
+    place: Path, model: str, after: int, wait: float, pause: float
+) -> tuple[list[str], bool]:
+    """Train by a server that is killed and started again; return what went wrong on the ranks, and
+    whether it was killed before the run was over.
+    """
     from training.worlds import in_world
 
     place.mkdir()
@@ -203,17 +208,19 @@ def served(place: Path, model: str, after: int, wait: float, pause: float) -> li
     finally:
         killer.over.set()
         thread.join()
-    return [str(end) for end in ends if not isinstance(end, dict) or "error" in end]
+    failed = [str(end) for end in ends if not isinstance(end, dict) or "error" in end]
+    return failed, killer.killed
 
 
 def without_server(number: int, rng: random.Random, folder: Path, model: str) -> Life:
     """Kill the server of a run, and start it again."""
     place, after = folder / f"life-{number}", rng.randrange(STEPS)
     wait, pause = rng.uniform(0, EACH), rng.uniform(0, 2)
-    wrong = served(place, model, after, wait, pause)
+    wrong, killed = served(place, model, after, wait, pause)
     again = asked(place) - STEPS * PROMPTS * ANSWERS
     wrong = wrong or differences(place, folder / "served", exact=True)
-    return Life("server", after, wait, 2, after, "", 0, again, tuple(wrong))
+    said = "" if killed else "it had ended before"
+    return Life("server", after, wait, 2, after, said, 0, again, tuple(wrong))
 
 
 def differences(place: Path, straight: Path, exact: bool) -> list[str]:
@@ -339,7 +346,7 @@ def _lives(options: argparse.Namespace, folder: Path, model: str) -> list[Life]:
     seconds = min(end["seconds"] for end in ends)
     victims = [name.strip() for name in options.only.split(";")]
     if "server" in victims:
-        failed = served(folder / "served", model, STEPS + 1, 0, 0)
+        failed, _ = served(folder / "served", model, STEPS + 1, 0, 0)
         assert not failed, failed
     rng = random.Random(options.seed)
     before = json.loads(options.output.read_text()) if options.add else {"lives": [], "seeds": []}

@@ -16,13 +16,6 @@ AHEAD = {"rollouts.ahead": 1, "rollouts.max_gap": 0.02, "checkpoint.every": 0, "
 
 
 @pytest.fixture(scope="module")
-def prompts(tmp_path_factory):
-    file = tmp_path_factory.mktemp("prompts") / "train.txt"
-    file.write_text("".join(f"say something about the cat number {n}\n" for n in range(8)))
-    return file
-
-
-@pytest.fixture(scope="module")
 def standing(tiny_folder):
     with standing_in(tiny_folder) as state:
         yield state

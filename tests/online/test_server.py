@@ -29,13 +29,6 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def prompts(tmp_path_factory):
-    file = tmp_path_factory.mktemp("prompts") / "train.txt"
-    file.write_text("".join(f"say something about the cat number {n}\n" for n in range(8)))
-    return file
-
-
-@pytest.fixture(scope="module")
 def server(tiny_folder):
     with standing_in(tiny_folder) as state:
         yield state

@@ -30,6 +30,7 @@ CASES = {
     "all-weights": {"lora": False},
     "kto": {"method": "kto", "set": {"checkpoint.every": 1, "checkpoint.keep": 1}},
     "cached": {"reference": "cached", "dtype": "bfloat16"},
+    "mixture": {"method": "dpo+0.1*sft"},
     "two-epochs": {"steps": None, "epochs": 2, "batch_size": 5, "method": "ipo", "stop": 6},
     "evaluated": {"held_out": True, "set": {"evaluate.every": 1}},
 }

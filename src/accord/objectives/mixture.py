@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from accord.config.objective_list import written
 from accord.objectives.closed_forms import ClosedForm, Row, Value
 from accord.objectives.objective import ROWS_IN_WORDS, BoundObjective, Objective
 from accord.objectives.options import Kind, with_kinds
@@ -176,7 +177,9 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
     """
     terms = tuple(_terms(name, find))
     rows = _rows(name, terms)
-    spelled = "+".join(_spelled(term) for term in terms)
+    spelled = "+".join(
+        f"{written(term.weight)}*{term.name}" if term.weighed else term.name for term in terms
+    )
     # a part that only imitates has no reward of its own to compare answers by
     judge = next(term for term in terms if term.objective.rows == rows)
     closed = all(term.objective.closed_form is not None for term in terms)
@@ -239,12 +242,12 @@ def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:
         )
 
 
-def _weight(name: str, part: str, written: str) -> float:
+def _weight(name: str, part: str, text: str) -> float:
     try:
-        weight = float(written)
+        weight = float(text)
     except ValueError:
         raise UsageError(
-            f"objective {name!r}: the weight of {part} is {written.strip()!r}, which is no number."
+            f"objective {name!r}: the weight of {part} is {text.strip()!r}, which is no number."
             f" {SAYS}."
         ) from None
     if math.isfinite(weight) and weight > 0:
@@ -254,7 +257,7 @@ def _weight(name: str, part: str, written: str) -> float:
         weight < 0: "a negative one trains away from what the part is for",
     }.get(True, "that is no finite number")
     raise UsageError(
-        f"objective {name!r}: the weight of {part} is {written.strip()}; {why}. It must be a finite"
+        f"objective {name!r}: the weight of {part} is {text.strip()}; {why}. It must be a finite"
         " number above 0."
     )
 
@@ -287,12 +290,6 @@ def _rows(name: str, terms: Sequence[Term]) -> str:
             f"objective {name!r}: its parts train on different rows ({each}). A batch has one kind."
         )
     return terms[0].objective.rows
-
-
-def _spelled(term: Term) -> str:
-    short = f"{term.weight:g}"
-    number = short if float(short) == term.weight else repr(term.weight)
-    return f"{number}*{term.name}" if term.weighed else term.name
 
 
 def _kinds(terms: Sequence[Term]) -> dict[str, Kind]:
