@@ -10,8 +10,8 @@ Imports torch and accord.errors alone: everything else may import this file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import torch
@@ -243,6 +243,11 @@ class Tree:
         """Count the scored tokens of each completion."""
         return [len(self.scored_in(k)) for k in range(len(self.completions))]
 
+    @property
+    def shortest(self) -> int:
+        """Count the scored tokens of the shortest completion."""
+        return min(self.counts)
+
     def only(self, *places: int) -> Tree:
         """Make the tree of the prompt and some of its completions, for a forward pass."""
         return Tree(self.prompt, tuple(self.completions[k] for k in places), self.row)
@@ -291,18 +296,31 @@ class PerCompletion:
     count: Tensor  # [N] tokens, at least 1: a Tree refuses an empty completion
 
     def __getitem__(self, index: Tensor | slice) -> Self:
-        return type(self)(self.sum[index], self.count[index])
+        return self._changed(lambda column: column[index])
 
     def __len__(self) -> int:
         return len(self.sum)
 
     def detach(self) -> Self:
-        return type(self)(self.sum.detach(), self.count)
+        return self._changed(Tensor.detach)
 
     @classmethod
     def join(cls, pieces: Sequence[Self]) -> Self:
         """Join several groups of completions into one, in their order."""
-        return cls(torch.cat([p.sum for p in pieces]), torch.cat([p.count for p in pieces]))
+        columns = {each.name: [getattr(p, each.name) for p in pieces] for each in fields(cls)}
+        return cls(**{name: _joined(column) for name, column in columns.items()})
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same with every column changed that is there."""
+        columns = {each.name: getattr(self, each.name) for each in fields(self)}
+        return type(self)(**{k: None if v is None else change(v) for k, v in columns.items()})
+
+
+def _joined(column: Sequence[Tensor | None]) -> Tensor | None:
+    """Join one column of several groups; it is there in all of them or in none."""
+    there = [piece for piece in column if piece is not None]
+    assert len(there) in (0, len(column)), "some groups have a column that others lack"
+    return torch.cat(there) if there else None
 
 
 @dataclass(frozen=True)
@@ -312,7 +330,16 @@ class Logps(PerCompletion):
     They travel together because objectives disagree. DPO and KTO take the sum, SimPO and ORPO the
     mean. For IPO the paper does not say; its authors told TRL that they averaged
     (huggingface/blog#1785).
+
+    Two more columns are there where the objective asks for them (`Objective.columns`).
     """
+
+    # [N] nats, the sum over the first tokens of each completion: as many as the shortest
+    # completion of its prompt has
+    shared: Tensor | None = None
+    # [N] nats, the sum over tokens of the collision entropy -log Σ p², p the prediction of the
+    # token; no gradient comes back through it
+    collision: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:

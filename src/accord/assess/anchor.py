@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accord.assess.opened import OpenModel
 from accord.evaluate.probe import KLReference
@@ -79,9 +79,8 @@ def choose_eval_reference(
     says = f"{wanted}"
     if _is_no_start_of(opened, other):
         says += f", which is not the reference of {opened.name}: the run started from other weights"
-    return EvalReference(
-        Frozen(choose_eval_forward(other, trees, opened.config.model.forward)), says
-    )
+    forward = choose_eval_forward(other, trees, opened.config.model.forward)
+    return EvalReference(Frozen(replace(forward, columns=policy.columns)), says)
 
 
 def _is_no_start_of(opened: OpenModel, other: LanguageModel) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accord.assess import rows as measured
@@ -127,6 +127,8 @@ def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
         ids = [tree.prompt for tree in rows.trees]
         opened.warnings += growth(opened.model, ids, request.drawing.max_new_tokens)
     policy = choose_eval_forward(opened.model, rows.trees, opened.config.model.forward)
+    if objective is not None:
+        policy = replace(policy, columns=objective.columns)
     anchor = choose_eval_reference(opened, request.reference, policy, rows.trees)
     # a bare model with a reference: DPO's implicit reward
     if anchor is not None and objective is None:

@@ -36,7 +36,7 @@ from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.reward import RewardModel
 from accord.objectives.closed_forms import Answer, Row
 from accord.objectives.policy_table import BoundPolicy
-from accord.types import Tree
+from accord.types import Logps, PerCompletion, Tree
 
 Gradient = dict[str, Tensor]
 ClosedForm = Callable[[Row, dict, float], tuple[float, tuple[float, ...]]]
@@ -187,16 +187,21 @@ def by_closed_form(
     baseline = z0.item() if z0 is not None else 0.0
 
     def weigh(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
-        policy = tokens.reduce().sum
-        known = learner.reference.logps(trees).sum if learner.reference is not None else policy
-        numbers = zip(policy.tolist(), known.tolist(), strict=True)
-        slopes: list[float] = []
+        policy = tokens.reduce()
+        known = learner.reference.logps(trees) if learner.reference is not None else policy
+        numbers = iter(_answers(policy, known))
+        slopes: list[float] = []  # along the sums
+        first: list[float] = []  # and along the shared ones
         for tree in trees:
-            answers = tuple(Answer(*next(numbers), len(c)) for c in tree.completions)
+            answers = tuple(next(numbers) for _ in tree.completions)
             row = Row("", answers, tree.desirable, tree.margin)
-            slopes += form(row, learner.objective.options, baseline)[1]
-        weights = torch.tensor(slopes, dtype=policy.dtype, device=policy.device) / total
-        return (policy * weights).sum()
+            found = form(row, learner.objective.options, baseline)[1]
+            slopes += found[: len(answers)]
+            first += found[len(answers) :]
+        weighed = (policy.sum * policy.sum.new_tensor(slopes)).sum()
+        if isinstance(policy, Logps) and policy.shared is not None and first:
+            weighed = weighed + (policy.shared * policy.shared.new_tensor(first)).sum()
+        return weighed / total
 
     return _gradient(masters, [list(batch.trees)], learner.forward, weigh)
 
@@ -246,6 +251,24 @@ def by_network(learner: UpdateContext, slopes: Slopes, masters: Masters, plain: 
     # once for all answers: each switch walks through every module
     with attending(model, "eager" if plain else second):
         return _gradient(masters, pieces, forward, weigh)
+
+
+def _answers(policy: PerCompletion, known: PerCompletion) -> list[Answer]:
+    """Return completions as closed forms read them."""
+    found = [
+        Answer(*numbers)
+        for numbers in zip(
+            policy.sum.tolist(), known.sum.tolist(), policy.count.tolist(), strict=True
+        )
+    ]
+    if isinstance(policy, Logps) and isinstance(known, Logps):
+        if policy.shared is not None and known.shared is not None:
+            pairs = zip(policy.shared.tolist(), known.shared.tolist(), strict=True)
+            found = [replace(a, shared=pair) for a, pair in zip(found, pairs, strict=True)]
+        if policy.collision is not None:
+            values = policy.collision.tolist()
+            found = [replace(a, collision=one) for a, one in zip(found, values, strict=True)]
+    return found
 
 
 def _second_attention(learner: UpdateContext) -> str:

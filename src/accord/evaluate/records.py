@@ -107,9 +107,23 @@ def record(
         }
     if reference is not None:
         columns |= _sides(trees, "diag/log_ratio", logps.sum - reference.sum)
+    if isinstance(logps, Logps):
+        columns |= _asked(trees, logps, reference)
     if output is not None:
         columns |= {"loss": output.losses, **{f"extra/{k}": v for k, v in output.metrics.items()}}
     records.add(trees, **columns)
+
+
+def _asked(trees: Sequence[Tree], logps: Logps, reference: Logps | None) -> dict[str, Tensor]:
+    """Return the columns that only some objectives read."""
+    columns: dict[str, Tensor] = {}
+    if logps.collision is not None:
+        columns |= _sides(trees, "collision", logps.collision)
+    if logps.shared is not None:
+        columns |= _sides(trees, "shared", logps.shared)
+        if reference is not None and reference.shared is not None:
+            columns |= _sides(trees, "shared_reference", reference.shared)
+    return columns
 
 
 def record_slopes(

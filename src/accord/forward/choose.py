@@ -17,6 +17,7 @@ from accord import compat
 from accord.errors import describe
 from accord.forward import attention
 from accord.forward.backends import TREE_ATTENTION
+from accord.forward.layout import sent
 from accord.forward.logps import ORACLE, PATHS, TokenLogps
 from accord.forward.regimes import in_regimes
 from accord.forward.rounding import Bounds, bounds, ceiling
@@ -45,6 +46,8 @@ class Forward:
     worst: float  # largest difference to the oracle on the probe, nats per token
     # what rounding may account for, measured on the probe
     rounding: Bounds | None = field(default=None, kw_only=True)
+    # what the objective reads of log-probs beside their sums, see `Objective.columns`
+    columns: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     @property
     def bounds(self) -> Bounds:
@@ -58,7 +61,12 @@ class Forward:
         return self.path in TREE_ATTENTION
 
     def __call__(self, trees: Sequence[Tree]) -> TokenLogps | TokenScores:
-        return paths_of(self.model)[self.path](self.model, trees)
+        options = {"collision": True} if "collision" in self.columns else {}
+        tokens = paths_of(self.model)[self.path](self.model, trees, **options)
+        if "shared" not in self.columns:
+            return tokens
+        shared = torch.tensor([tree.shortest for tree in trees for _ in tree.completions])
+        return replace(tokens, shared=sent(shared, self.model.device))
 
     def token_logps(self, trees: Sequence[Tree]) -> TokenLogps:
         """Compute a language model's log-probs. A reward model has none."""

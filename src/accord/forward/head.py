@@ -33,27 +33,38 @@ def rows_at_once(device: torch.device, vocabulary: int) -> int:
     return head_gpu.rows_at_once(vocabulary) if device.type == "cuda" else CHUNK
 
 
+# of C tokens: log-probs, entropies, and collision entropies where they were asked for
+Columns = tuple[Tensor, Tensor, Tensor | None]
+
+
 def token_logps(
-    hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
+    hidden: Tensor,
+    targets: Tensor,
+    head: HeadSpec,
+    chunk: int | None = None,
+    *,
+    collision: bool = False,
+) -> Columns:
     """Compute the log-prob of each target and the entropy of each prediction.
 
     Args:
       hidden: [C, D] states that predict the targets.
       targets: [C] token ids.
       chunk: rows at once; None takes a number that suits the device.
+      collision: whether the collision entropy -log Σ p² of each prediction is wanted too.
 
     Returns:
       log-probs and entropies [C], both float32 in nats and differentiable in `hidden` and in the
-      head's weights. A backward pass that no entropy takes part in costs nothing for them.
+      head's weights; collision entropies [C] without a gradient, or None. A backward pass that no
+      entropy takes part in costs nothing for them.
     """
     if chunk is None:
         chunk = rows_at_once(hidden.device, head.weight.shape[0])
     if head.plain and hidden.device.type == "cuda":
-        return head_gpu.token_logps(hidden, targets, head, chunk)
+        return head_gpu.token_logps(hidden, targets, head, chunk, collision)
     if head.plain:
-        return _ChunkedLogps.apply(hidden, head.module.weight, targets, head, chunk)
-    return _checkpointed(hidden, targets, head.logits, chunk)
+        return _ChunkedLogps.apply(hidden, head.module.weight, targets, head, chunk, collision)
+    return _checkpointed(hidden, targets, head.logits, chunk, collision)
 
 
 class _ChunkedLogps(torch.autograd.Function):
@@ -64,20 +75,27 @@ class _ChunkedLogps(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets, head, chunk):
-        found = []
+    def forward(ctx, hidden, weight, targets, head, chunk, collision):
+        found, collisions = [], []
         for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
             products = h @ weight.T
             for rows, wanted in zip(products.split(NEAR), t.split(NEAR), strict=True):
-                found.append(_figures(head.scaled(rows), wanted))
+                logits = head.scaled(rows)
+                found.append(_figures(logits, wanted))
+                if collision:
+                    collisions.append(collision_entropy(logits, found[-1][2]))
         logps, entropy, lse = map(torch.cat, zip(*found, strict=True))
         ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.head, ctx.chunk = head, chunk
         ctx.set_materialize_grads(False)  # no gradient of the entropy is None, and not zeros
-        return logps, entropy
+        if not collision:
+            return logps, entropy, None
+        collided = torch.cat(collisions)
+        ctx.mark_non_differentiable(collided)
+        return logps, entropy, collided
 
     @staticmethod
-    def backward(ctx, grad, grad_entropy):
+    def backward(ctx, grad, grad_entropy, _):
         hidden, weight, targets, lse, entropy = ctx.saved_tensors
         grad = torch.zeros_like(lse) if grad is None else grad
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
@@ -105,7 +123,7 @@ class _ChunkedLogps(torch.autograd.Function):
             if grad_weight is not None:
                 grad_weight += d.T @ h
         whole = None if grad_weight is None else grad_weight.to(weight.dtype)
-        return grad_hidden, whole, None, None, None
+        return grad_hidden, whole, None, None, None, None
 
 
 def _figures(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,21 +143,32 @@ def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
     return lse - torch.linalg.vecdot((logits - lse[:, None]).exp(), logits)
 
 
+@torch.no_grad()
+def collision_entropy(logits: Tensor, lse: Tensor) -> Tensor:
+    """Compute -log Σ softmax² of each row of logits [c, V] from its log-sum-exp [c], [c] nats."""
+    return 2 * lse - torch.logsumexp(2 * logits, dim=-1)
+
+
 def _checkpointed(
-    hidden: Tensor, targets: Tensor, to_logits: Callable[[Tensor], Tensor], chunk: int
-) -> tuple[Tensor, Tensor]:
+    hidden: Tensor,
+    targets: Tensor,
+    to_logits: Callable[[Tensor], Tensor],
+    chunk: int,
+    collision: bool,
+) -> Columns:
     """Compute the same for any head (bias, soft-capping, adapters on it): autograd through one
     recomputed chunk at a time.
     """
 
-    def piece(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def piece(h: Tensor, t: Tensor) -> Columns:
         logits = to_logits(h)
         total = torch.logsumexp(logits, dim=-1)
-        return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(logits, total)
+        collided = collision_entropy(logits, total) if collision else None
+        return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(logits, total), collided
 
     pieces = [
         checkpoint(piece, h, t, use_reentrant=False) if torch.is_grad_enabled() else piece(h, t)
         for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
     ]
-    logps, entropy = zip(*pieces, strict=True)
-    return torch.cat(logps), torch.cat(entropy)
+    logps, entropy, collided = zip(*pieces, strict=True)
+    return torch.cat(logps), torch.cat(entropy), torch.cat(collided) if collision else None

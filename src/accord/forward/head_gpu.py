@@ -32,28 +32,34 @@ def rows_at_once(vocabulary: int) -> int:
 
 
 def token_logps(
-    hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int
-) -> tuple[Tensor, Tensor]:
+    hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int, collision: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Compute the same as `accord.forward.head.token_logps`, for a plain head."""
-    return _FusedLogps.apply(hidden, head.module.weight, targets, head.scale, chunk)
+    return _FusedLogps.apply(hidden, head.module.weight, targets, head.scale, chunk, collision)
 
 
 class _FusedLogps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, targets, scale, chunk):
+    def forward(ctx, hidden, weight, targets, scale, chunk, collision):
         read = kernels(hidden.device.type).read
-        pieces = [
-            read(h @ weight.T, t, scale)
-            for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
-        ]
+        pieces, collisions = [], []
+        for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+            raw = h @ weight.T
+            pieces.append(read(raw, t, scale))
+            if collision:
+                collisions.append(collision_entropy(raw, pieces[-1][2], scale))
         logps, entropy, lse = (torch.cat(column) for column in zip(*pieces, strict=True))
         ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.scale, ctx.chunk = scale, chunk
         ctx.set_materialize_grads(False)  # no gradient of the entropy is None, and not zeros
-        return logps, entropy
+        if not collision:
+            return logps, entropy, None
+        collided = torch.cat(collisions)
+        ctx.mark_non_differentiable(collided)
+        return logps, entropy, collided
 
     @staticmethod
-    def backward(ctx, grad, grad_entropy):
+    def backward(ctx, grad, grad_entropy, _):
         hidden, weight, targets, lse, entropy = ctx.saved_tensors
         grad = torch.zeros_like(lse) if grad is None else grad
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
@@ -73,7 +79,7 @@ class _FusedLogps(torch.autograd.Function):
             if grad_weight is not None:
                 grad_weight += d.T @ h
         whole = None if grad_weight is None else grad_weight.to(weight.dtype)
-        return grad_hidden, whole, None, None, None
+        return grad_hidden, whole, None, None, None, None
 
 
 # ---------------------------------------------------------------- between the products
@@ -107,6 +113,13 @@ def entropy_slope(raw: Tensor, lse: Tensor, entropy: Tensor, grad: Tensor, scale
     """
     logps = raw.to(lse.dtype) * scale - lse[:, None]
     return (logps.exp() * (logps + entropy[:, None]) * (-grad * scale)[:, None]).to(raw.dtype)
+
+
+def collision_entropy(raw: Tensor, lse: Tensor, scale: float) -> Tensor:
+    """Compute -log Σ softmax² of each row of raw logits [c, V], [c]. It is not compiled: only wpo
+    asks for it.
+    """
+    return 2 * lse - torch.logsumexp(raw.to(lse.dtype) * (2 * scale), dim=-1)
 
 
 @dataclass(frozen=True)

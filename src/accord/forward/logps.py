@@ -36,25 +36,43 @@ class TokenLogps:
     expected: Tensor | None = (
         None  # [C] a value head's estimate before each token; None if the model has no value head
     )
+    # [C] nats, the collision entropy of the prediction of each token; None if nobody asked
+    collision: Tensor | None = None
+    # [N] how many of a completion's first tokens the objective weighs apart; None if it does not
+    shared: Tensor | None = None
 
     def reduce(self) -> Logps:
         """Sum over each completion, in float64."""
-        return Logps(summed(self.values, self.count), self.count)
+        collision = None if self.collision is None else summed(self.collision, self.count)
+        return Logps(summed(self.values, self.count), self.count, self._first(), collision)
+
+    def _first(self) -> Tensor | None:
+        """Sum over the first `shared` tokens of each completion, [N] nats."""
+        if self.shared is None:
+            return None
+        start = self.count.cumsum(0) - self.count
+        place = torch.arange(len(self.values), device=start.device)
+        place = place - start.repeat_interleave(self.count)
+        inside = place < self.shared.repeat_interleave(self.count)
+        return summed(torch.where(inside, self.values, 0), self.count)
 
     def mean_entropy(self) -> Tensor:
         """Compute the [N] mean entropies, nats per token, without a gradient."""
         return summed(self.entropy.detach(), self.count) / self.count
 
 
-def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "tree") -> TokenLogps:
+def tree_logps(
+    model: LanguageModel, trees: Sequence[Tree], attention: str = "tree", *, collision: bool = False
+) -> TokenLogps:
     """Compute log-probs with each prompt computed once and nothing padded. Only answer tokens reach
     the head.
     """
     layout = replace(pack(trees, model.device), attention=attention)
     hidden = tree_states(model, layout)
     before = hidden[layout.source]
-    values, entropy = token_logps(before, layout.targets, model.head)
-    return TokenLogps(values, entropy, layout.owner, layout.count, model.expected(before))
+    values, entropy, collided = token_logps(before, layout.targets, model.head, collision=collision)
+    expected = model.expected(before)
+    return TokenLogps(values, entropy, layout.owner, layout.count, expected, collided)
 
 
 def tree_states(model: LanguageModel, layout: Layout) -> Tensor:
@@ -71,15 +89,17 @@ def tree_states(model: LanguageModel, layout: Layout) -> Tensor:
     ).last_hidden_state[0]
 
 
-def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
+def padded_logps(
+    model: LanguageModel, trees: Sequence[Tree], *, collision: bool = False
+) -> TokenLogps:
     """Compute log-probs with one padded row per completion, for architectures that cannot share a
     prompt. The head still runs in chunks.
     """
     rows = padded_rows(trees, model.device).without_last()
     hidden = padded_states(model, rows)
     before = hidden[rows.row, rows.column - 1]
-    values, entropy = token_logps(before, rows.targets, model.head)
-    return TokenLogps(values, entropy, rows.row, rows.count, model.expected(before))
+    values, entropy, collided = token_logps(before, rows.targets, model.head, collision=collision)
+    return TokenLogps(values, entropy, rows.row, rows.count, model.expected(before), collided)
 
 
 def padded_states(model: LanguageModel, rows: Padded) -> Tensor:
@@ -89,7 +109,13 @@ def padded_states(model: LanguageModel, rows: Padded) -> Tensor:
     ).last_hidden_state
 
 
-def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager") -> TokenLogps:
+def oracle(
+    model: LanguageModel,
+    trees: Sequence[Tree],
+    attention: str = "eager",
+    *,
+    collision: bool = False,
+) -> TokenLogps:
     """Compute log-probs by the readable definition, in the model's own attention. It holds [N, L,
     V] logits: for tests and checks only.
     """
@@ -107,7 +133,8 @@ def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
     )  # [C, V]
     values = log_softmax.gather(1, rows.targets[:, None]).squeeze(1)
     entropy = -(log_softmax.exp() * log_softmax).sum(-1)
-    return TokenLogps(values, entropy, rows.row, rows.count)
+    collided = -log_softmax.detach().exp().square().sum(-1).log() if collision else None
+    return TokenLogps(values, entropy, rows.row, rows.count, collision=collided)
 
 
 @contextmanager

@@ -145,7 +145,8 @@ class Frozen(Still):
     def copy_of(cls, policy: Forward) -> Frozen:
         model = copy.copy(policy.model)
         model.network = copy.deepcopy(policy.model.network).requires_grad_(False)
-        return cls(Forward(model, policy.path, policy.reason, policy.worst))
+        path, columns = policy.path, policy.columns
+        return cls(Forward(model, path, policy.reason, policy.worst, columns=columns))
 
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -161,14 +162,17 @@ class Cached(Still):
     folder: Path  # the folder of this reference's full key
     device: torch.device
     table: LogpTable = field(default_factory=LogpTable)
+    # whether the sums over shared first tokens are kept too: entries of their own, whose keys have
+    # the number of those tokens
+    shared: bool = False
     # why something is only in memory: a full or read-only disk costs time, but does not end the run
     unkept: str = ""
     name: str = "cached"
 
     @classmethod
-    def under(cls, key: str, device: torch.device) -> Cached:
+    def under(cls, key: str, device: torch.device, shared: bool = False) -> Cached:
         """Open the cache of one full key; empty until `load` or `fill`."""
-        return cls(cache_root() / key, device)
+        return cls(cache_root() / key, device, shared=shared)
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
         found = self.table.entries(keys_of(trees))
@@ -176,7 +180,19 @@ class Cached(Still):
         assert counts.tolist() == [len(c) for tree in trees for c in tree.completions], (
             "a hash collision, or a bug"
         )
-        return Logps(sent(found["sums"], self.device), sent(counts, self.device))
+        shared = self.table.entries(keys_of(trees, shared=True))["sums"] if self.shared else None
+        return Logps(
+            sent(found["sums"], self.device),
+            sent(counts, self.device),
+            None if shared is None else sent(shared, self.device),
+        )
+
+    def _keys(self, trees: Sequence[Tree]) -> np.ndarray:
+        """Return the keys of all entries of some trees, [N, 16] uint8, or [2N, 16]: all sums
+        first.
+        """
+        sides = [False, True] if self.shared else [False]
+        return np.concatenate([keys_of(trees, shared) for shared in sides])
 
     def missing(self, trees: Sequence[Tree]) -> np.ndarray:
         """Return the places of the trees that are not in the table, short trees first."""
@@ -184,7 +200,8 @@ class Cached(Still):
         for start in range(0, len(trees), LOOKED_UP):
             piece = trees[start : start + LOOKED_UP]
             owners = np.repeat(np.arange(len(piece)), [len(tree.completions) for tree in piece])
-            left = np.unique(owners[~self.table.has(keys_of(piece))])
+            absent = ~self.table.has(self._keys(piece))
+            left = np.unique(owners[absent.reshape(-1, len(owners)).any(0)])
             places.append(start + left)
             sizes.append(np.array([piece[at].tokens for at in left], np.int64))
         return np.concatenate(places)[np.argsort(np.concatenate(sizes), kind="stable")]
@@ -248,9 +265,9 @@ class Cached(Still):
         for group in world.passes(shares(trees, budget, world)):
             logps = live.logps(group or trees[:1])
             if group is not None:
-                keys = [key(tree.prompt, c) for tree in group for c in tree.completions]
-                values = zip(logps.sum.tolist(), logps.count.tolist(), strict=True)
-                fresh.update(zip(keys, values, strict=True))
+                keys = [row.tobytes() for row in self._keys(group)]
+                entries = _entries(logps, group, self.shared)
+                fresh.update(zip(keys, entries, strict=True))
                 done += len(group) * world.size
             if not world.sharded:
                 report(done)
@@ -293,6 +310,9 @@ class Cached(Still):
             now, then = live.logps([tree]), self.logps([tree])
             difference += (now.sum - then.sum).abs().sum().item()
             tokens += int(now.count.sum())
+            if now.shared is not None and then.shared is not None:
+                difference += (now.shared - then.shared).abs().sum().item()
+                tokens += tree.shortest * len(now)
         if not difference / tokens <= allowed:
             raise Refused(
                 f"Cached reference log-probs differ from the reference by {difference / tokens:.3g}"
@@ -314,7 +334,7 @@ class Cached(Still):
         Other runs fill the cache too, in other micro-batches with other rounding. So a run that
         continues takes the numbers that it began with.
         """
-        table = self.table.entries(first_of_each(keys_of(trees)))
+        table = self.table.entries(first_of_each(self._keys(trees)))
         _write_shard(file, file.with_name(f".staging-{file.name}"), table, self.folder.name)
 
     def recall(self, file: Path) -> str:
@@ -352,19 +372,34 @@ def full_key(**parts: str) -> str:
     return text_digest(text)[:32]
 
 
-def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
-    """Return 16 bytes that stand for one completion in its context: the ids are the template and
-    the mask in one.
+def key(prompt: Sequence[int], completion: Sequence[int], first: int | None = None) -> bytes:
+    """Return 16 bytes that stand for one completion in its context, or for its first tokens alone:
+    the ids are the template and the mask in one.
     """
-    packed = struct.pack(
-        f"<{2 + len(prompt) + len(completion)}q", len(prompt), len(completion), *prompt, *completion
+    numbers = [len(prompt), len(completion), *prompt, *completion]
+    numbers += [] if first is None else [first]
+    return hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=16).digest()
+
+
+def keys_of(trees: Iterable[Tree], shared: bool = False) -> np.ndarray:
+    """Return the key of each tree's completions, [N, 16] uint8; of the tokens that they share in
+    number with the tree's others, where asked.
+    """
+    return as_keys(
+        key(tree.prompt, each, tree.shortest if shared else None)
+        for tree in trees
+        for each in tree.completions
     )
-    return hashlib.blake2b(packed, digest_size=16).digest()
 
 
-def keys_of(trees: Iterable[Tree]) -> np.ndarray:
-    """Return the key of each tree's completions, [N, 16] uint8."""
-    return as_keys(key(tree.prompt, each) for tree in trees for each in tree.completions)
+def _entries(logps: Logps, trees: Sequence[Tree], shared: bool) -> list[tuple[float, int]]:
+    """Return the entries of some trees, in the order of their keys."""
+    entries = list(zip(logps.sum.tolist(), logps.count.tolist(), strict=True))
+    if not shared:
+        return entries
+    assert logps.shared is not None, "the forward path was not asked for shared sums"
+    counts = [tree.shortest for tree in trees for _ in tree.completions]
+    return entries + list(zip(logps.shared.tolist(), counts, strict=True))
 
 
 def _write_shard(file: Path, staging: Path, table: Mapping[str, Tensor], reference: str) -> None:

@@ -23,6 +23,7 @@ from accord.models.reward import RewardModel
 from accord.types import Tree
 
 Path = Callable[..., TokenLogps]
+BY_TOKEN = ("values", "entropy", "expected", "collision")  # the columns of TokenLogps that are [C]
 
 
 def is_long(prompt: Sequence[int], completion: Sequence[int], most: int) -> bool:
@@ -67,21 +68,23 @@ def _only(trees: Sequence[Tree], places: Sequence[tuple[int, int]]) -> list[Tree
 def _each(tokens: TokenLogps) -> list[TokenLogps]:
     """Split by completion."""
     sizes = tokens.count.tolist()
-    values, entropy = tokens.values.split(sizes), tokens.entropy.split(sizes)
-    expected = tokens.expected.split(sizes) if tokens.expected is not None else [None] * len(sizes)
+    columns = {
+        name: column.split(sizes)
+        for name in BY_TOKEN
+        if (column := getattr(tokens, name)) is not None
+    }
     return [
-        replace(tokens, values=v, entropy=e, count=tokens.count[n : n + 1], expected=x)
-        for n, (v, e, x) in enumerate(zip(values, entropy, expected, strict=True))
+        replace(tokens, count=tokens.count[n : n + 1], **{k: v[n] for k, v in columns.items()})
+        for n in range(len(sizes))
     ]
 
 
 def _join(parts: Sequence[TokenLogps]) -> TokenLogps:
     count = torch.cat([part.count for part in parts])
-    expected = [part.expected for part in parts if part.expected is not None]
-    return TokenLogps(
-        torch.cat([part.values for part in parts]),
-        torch.cat([part.entropy for part in parts]),
-        torch.arange(len(parts), device=count.device).repeat_interleave(count),
-        count,
-        torch.cat(expected) if expected else None,
-    )
+    columns = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in BY_TOKEN
+        if getattr(parts[0], name) is not None
+    }
+    owner = torch.arange(len(parts), device=count.device).repeat_interleave(count)
+    return replace(parts[0], owner=owner, count=count, **columns)

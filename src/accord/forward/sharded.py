@@ -45,11 +45,13 @@ def joint_path(path: Path) -> Path:
 
     @wraps(path)
     def compute(model: LanguageModel, trees: Sequence[Tree], *rest, **options) -> TokenLogps:
-        def work() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def work() -> tuple[Tensor, ...]:
             tokens = path(model, trees, *rest, **options)
-            return tokens.values, tokens.entropy, tokens.owner, tokens.count
+            more = () if tokens.collision is None else (tokens.collision,)
+            return tokens.values, tokens.entropy, tokens.owner, tokens.count, *more
 
-        return TokenLogps(*jointly(model.network, work))
+        values, entropy, owner, count, *collision = jointly(model.network, work)
+        return TokenLogps(values, entropy, owner, count, collision=next(iter(collision), None))
 
     return compute
 

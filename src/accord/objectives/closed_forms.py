@@ -3,7 +3,8 @@
 They are written from the papers and apart from the torch code, so that `certificate` can compare a
 run's numbers with the objective that its recipe names. One function for each objective: (row,
 options, z0) -> loss, and its derivative with respect to the summed log-prob of each of the row's
-completions.
+completions. A loss that weighs an answer's first tokens apart gives the derivatives along those
+sums too, after the others.
 """
 
 from __future__ import annotations
@@ -21,10 +22,25 @@ class Answer:
     policy: float  # nats, summed over tokens
     reference: float  # nats, summed over tokens
     count: int  # tokens
+    # where the objective reads it: (policy, reference) in nats, summed over the first tokens alone,
+    # as many as the row's shortest answer has
+    shared: tuple[float, float] | None = None
+    collision: float | None = None  # nats, -log Σ p² of the policy, summed over tokens
 
     @property
     def ratio(self) -> float:
         return self.policy - self.reference
+
+    @property
+    def shared_ratio(self) -> float:
+        """Return the log-ratio of the first tokens.
+
+        Raises:
+          ValueError: they were not read apart.
+        """
+        if self.shared is None:
+            raise ValueError("the sums over shared tokens were not read")
+        return self.shared[0] - self.shared[1]
 
 
 class Row(NamedTuple):
@@ -36,8 +52,21 @@ class Row(NamedTuple):
     margin: float = 0.0
 
 
-Value = tuple[float, tuple[float, ...]]  # loss, d loss / d sum of each answer
+# loss, d loss / d sum of each answer, and then d loss / d its shared sum where there are any
+Value = tuple[float, tuple[float, ...]]
 ClosedForm = Callable[[Row, dict, float], Value]  # row, options, z0
+
+
+def mean_slopes(row: Row, slopes: tuple[float, ...]) -> tuple[float, ...]:
+    """Compute d loss / d log-prob of each answer's tokens, their mean over the answer."""
+    size = len(row.answers)
+    if len(slopes) == size:
+        return slopes
+    shortest = min(answer.count for answer in row.answers)
+    return tuple(
+        whole + first * shortest / answer.count
+        for whole, first, answer in zip(slopes[:size], slopes[size:], row.answers, strict=True)
+    )
 
 
 def dpo(row: Row, options: dict, z0: float) -> Value:
@@ -86,6 +115,18 @@ def dpo_norm(row: Row, options: dict, z0: float) -> Value:
     x = options["beta"] * (chosen.ratio / chosen.count - rejected.ratio / rejected.count)
     slope = -options["beta"] * _sigmoid(-x)
     return _softplus(-x), (slope / chosen.count, -slope / rejected.count)
+
+
+def ld_dpo(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(β (r'_w - r'_l)), r' = r over the shared tokens + α times r over the rest."""
+    beta, alpha = options["beta"], options["alpha"]
+    chosen, rejected = (
+        answer.shared_ratio + alpha * (answer.ratio - answer.shared_ratio) for answer in row.answers
+    )
+    x = beta * (chosen - rejected)
+    slope = -beta * _sigmoid(-x)
+    rest, first = alpha * slope, (1 - alpha) * slope
+    return _softplus(-x), (rest, -rest, first, -first)
 
 
 def dpop(row: Row, options: dict, z0: float) -> Value:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.objectives.numerics import log_ratio, pair_log_ratios
+from accord.objectives.numerics import log_ratio, pair_log_ratios, same_rows
 from accord.objectives.options import Number, bounded
 from accord.objectives.pairs import BETA
-from accord.types import Logps, LossOutput, PairLogps
+from accord.types import Logps, LossOutput, PairLogps, UsageError
 
 
 @bounded(beta=Number(above=0, hint="Tülu 3 uses 5: beta multiplies a mean, not a sum."))
@@ -72,6 +72,67 @@ def r_dpo(
     # whole numbers times α would be float32, whatever the log-probs are
     longer = (policy.chosen.count - policy.rejected.count).to(chosen.dtype)
     return LossOutput(-F.logsigmoid(beta * (chosen - rejected) + alpha * longer))
+
+
+@bounded(
+    beta=BETA,
+    alpha=Number(
+        at_least=0,
+        at_most=1,
+        hint="1 is DPO; 0 leaves out what goes on past the shorter answer's length.",
+    ),
+)
+def ld_dpo(
+    policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, alpha: float = 0.5
+) -> LossOutput:
+    """DPO with the tokens past the shorter answer's length weighed by α.
+
+        L  = -log σ(β (r'_w - r'_l))
+        r' = r over the first min(n_w, n_l) tokens + α times r over the rest
+
+    Policy and reference are summed alike. Log-ratios are sums; the loss is ln 2 at policy =
+    reference. The pull on a token past the shorter answer's length is α times that on the others;
+    both vanish as the margin grows.
+
+    Args:
+      policy, reference: log-probs of the same B pairs, with their shared sums. No gradient is taken
+        through `reference`.
+      beta: how strongly to stay near the reference, per nat.
+      alpha: the weight of the longer answer's rest, in [0, 1]. 1 is DPO.
+
+    Returns:
+      losses [B], not reduced.
+
+    Raises:
+      UsageError: a keyword out of bounds, log-probs of unequal numbers of rows, or without their
+        shared sums.
+
+    Source: Liu et al. 2024, arXiv:2409.06411 (LD-DPO).
+    """
+    same_rows(policy.chosen, policy.rejected)
+    chosen = _weighed_ratio(policy.chosen, reference.chosen, alpha)
+    return LossOutput(
+        -F.logsigmoid(beta * (chosen - _weighed_ratio(policy.rejected, reference.rejected, alpha)))
+    )
+
+
+def ld_dpo_reward(policy: Logps, reference: Logps | None, *, beta: float, alpha: float) -> Tensor:
+    """Compute the implicit reward of N completions as LD-DPO weighs their tokens. [N]"""
+    return beta * _weighed_ratio(policy, reference, alpha)
+
+
+def _weighed_ratio(policy: Logps, reference: Logps | None, alpha: float) -> Tensor:
+    """Compute the log-ratio of the shared tokens and α times that of the rest, [N] nats."""
+    ratio = log_ratio(policy, reference)
+    assert reference is not None, "log_ratio refuses that"
+    if policy.shared is None or reference.shared is None:
+        raise UsageError(
+            "ld_dpo weighs the tokens past the shorter answer's length, and the log-probs came"
+            " without the sum over those before. Give Logps(sum, count, shared=…), of policy and"
+            " reference."
+        )
+    shared = policy.shared - reference.shared.detach()
+    return shared + alpha * (ratio - shared)
 
 
 def dpo_norm_reward(policy: Logps, reference: Logps | None, *, beta: float) -> Tensor:

@@ -6,12 +6,15 @@ One forward pass gives every part its log-probs. Parts differ in what they are d
 the rows of the batch, sft by its answer tokens. The step divides by rows, so a part that is divided
 by tokens comes into a row's loss times rows / tokens, both of the *whole* batch (`of_batch`). Then
 no split into micro-batches or ranks changes the gradient.
+
+A part's weight may be `wpo` as well as a number: `wpo*ipo`, `0.5*wpo*dpo+sft` (see `weighting`).
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +25,7 @@ from accord.config.objective_list import written
 from accord.objectives.closed_forms import ClosedForm, Row, Value
 from accord.objectives.objective import ROWS_IN_WORDS, BoundObjective, Objective
 from accord.objectives.options import Kind, with_kinds
+from accord.objectives.weighting import WPO, weighted
 from accord.types import (
     DemonstrationLogps,
     Logps,
@@ -43,10 +47,17 @@ class Term:
     objective: Objective
     weight: float
     weighed: bool  # whether the weight was written
+    by_policy: bool = False  # whether each pair is weighed by WPO
 
     @property
     def name(self) -> str:
         return self.objective.name
+
+    @property
+    def spelled(self) -> str:
+        """Return it as it stands in a mixture's name."""
+        number = f"{written(self.weight)}*" if self.weighed else ""
+        return number + f"{WPO}*" * self.by_policy + self.name
 
     @property
     def by_tokens(self) -> bool:
@@ -177,9 +188,7 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
     """
     terms = tuple(_terms(name, find))
     rows = _rows(name, terms)
-    spelled = "+".join(
-        f"{written(term.weight)}*{term.name}" if term.weighed else term.name for term in terms
-    )
+    spelled = "+".join(term.spelled for term in terms)
     # a part that only imitates has no reward of its own to compare answers by
     judge = next(term for term in terms if term.objective.rows == rows)
     closed = all(term.objective.closed_form is not None for term in terms)
@@ -208,6 +217,7 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
         source="; ".join(f"{term.name}: {term.objective.source}" for term in terms),
         when="several objectives at once",
         at_reference=lambda options: _at_reference(terms, options),
+        columns=frozenset().union(*(term.objective.columns for term in terms)),
         of_batch=_ratio if any(term.by_tokens for term in terms) else None,
         closed_form=_closed_form(terms) if closed else None,
         batch_size=largest.batch_size,
@@ -224,21 +234,23 @@ def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:
     # not in 1e+3
     pieces = re.split(r"(?<![0-9.]e)\+", name)
     for piece in pieces:
-        weight, star, part = piece.rpartition("*")
-        part = part.strip()
-        if not part or "*" in weight or (star and not weight.strip()):
+        *weights, part = (factor.strip() for factor in piece.split("*"))
+        numbers = [weight for weight in weights if weight != WPO]
+        by_policy = WPO in weights
+        if not part or not all(weights) or len(numbers) > 1 or len(weights) - len(numbers) > 1:
             raise UsageError(f"objective {name!r}: {piece!r} is no part. {SAYS}.")
-        objective = find(part)
+        objective = weighted(find(part)) if by_policy else find(part)
         if objective.name in seen:
             raise UsageError(
                 f"objective {name!r}: {part} is there twice. One part has one weight: add the two."
             )
         seen.add(objective.name)
-        yield Term(objective, _weight(name, part, weight) if star else 1.0, bool(star))
-    if len(pieces) == 1:
+        weight = _weight(name, part, numbers[0]) if numbers else 1.0
+        yield Term(objective, weight, bool(numbers), by_policy)
+    if len(pieces) == 1 and numbers:
         raise UsageError(
             f"objective {name!r}: a mixture has two parts or more. The weight of a single one only"
-            f" scales the learning rate: --method {part}."
+            f" scales the learning rate: --method {f'{WPO}*' * by_policy}{part}."
         )
 
 
@@ -346,7 +358,7 @@ def _ratio(counts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
 
 def _closed_form(terms: Sequence[Term]) -> ClosedForm:
     def form(row: Row, options: dict, ratio: float) -> Value:
-        loss, slopes = 0.0, [0.0] * len(row.answers)
+        loss, slopes = 0.0, defaultdict(float)
         for term in terms:
             part = term.objective
             own = row._replace(answers=row.answers[:1]) if part.rows == "demonstrations" else row
@@ -356,7 +368,7 @@ def _closed_form(terms: Sequence[Term]) -> ClosedForm:
             loss += weight * value
             for index, slope in enumerate(along):
                 slopes[index] += weight * slope
-        return loss, tuple(slopes)
+        return loss, tuple(slopes[index] for index in range(max(slopes) + 1))
 
     return form
 

@@ -88,6 +88,8 @@ class Objective:
     margins: bool = (
         False  # whether it reads each row's margin, unless its option `margin` is "none"
     )
+    # what it reads of log-probs beside their sums: "shared", "collision" (see `Logps`)
+    columns: frozenset[str] = frozenset()
     denominator: str = "rows"  # what the step divides the sum of losses by: "rows" or "tokens"
     # whether a row's loss depends on its batch, through `context`
     couples_batch: bool = False
@@ -263,6 +265,10 @@ class BoundObjective:
     def answers(self) -> bool:
         """Tell whether the trained model gives answers; a reward model gives scores."""
         return self.objective.needs == "logps"
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return self.objective.columns
 
     @property
     def denominator(self) -> str:

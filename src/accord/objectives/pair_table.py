@@ -12,10 +12,11 @@ from functools import partial
 from accord.objectives import closed_forms
 from accord.objectives.anchored import apo_down, apo_zero, cal_dpo, dpop, nca, rpo, sppo_hard
 from accord.objectives.divergences import chipo, chipo_reward, f_dpo, f_dpo_options, f_dpo_reward
-from accord.objectives.lengths import dpo_norm, dpo_norm_reward, r_dpo
+from accord.objectives.lengths import dpo_norm, dpo_norm_reward, ld_dpo, ld_dpo_reward, r_dpo
 from accord.objectives.objective import Objective
 from accord.objectives.pairs import beta_log_ratio, cdpo, dpo, hinge, ipo, ipo_reward, robust
 from accord.objectives.targets import dpo_shift, exo, odpo
+from accord.objectives.weighting import weighed_form, weighed_in_words, wpo
 
 # ---------------------------------------------------------------- lines at the start of a run
 
@@ -117,6 +118,17 @@ def _norm_convention(options: dict) -> str:
 
 def _r_convention(options: dict) -> str:
     return f"{_sums(options)}; a token costs alpha = {options['alpha']:g} of the reward"
+
+
+def _ld_convention(options: dict) -> str:
+    return (
+        f"{_sums(options)}; tokens past the shorter answer's length weigh alpha ="
+        f" {options['alpha']:g}"
+    )
+
+
+def _wpo_convention(options: dict) -> str:
+    return weighed_in_words(_dpo_convention(options))
 
 
 def _f_convention(options: dict) -> str:
@@ -346,6 +358,27 @@ PAIRS_WITH_REFERENCE = (
         when="longer answers win by their length: a price on each token",
         closed_form=closed_forms.r_dpo,
         at_reference=lambda options: None if options["alpha"] else math.log(2),
+    ),
+    _pair(
+        "ld_dpo",
+        ld_dpo,
+        convention=_ld_convention,
+        source="Liu et al. 2024, arXiv:2409.06411",
+        when="longer answers win by their length: what goes on past the shorter one weighs less",
+        closed_form=closed_forms.ld_dpo,
+        reward=ld_dpo_reward,
+        columns=frozenset({"shared"}),
+        also_called=("lddpo",),
+    ),
+    _pair(
+        "wpo",
+        wpo,
+        convention=_wpo_convention,
+        source="Zhou et al. 2024, arXiv:2406.11827, Eq. 2",
+        when="the answers are not the model's own: likely ones count more; wpo*ipo weighs another",
+        closed_form=weighed_form(closed_forms.dpo),
+        columns=frozenset({"collision"}),
+        at_reference=lambda options: None,
     ),
     _pair(
         "f_dpo",

@@ -148,7 +148,7 @@ def _rows(kind: str, points: list[str]) -> list[Row]:
     """
     rows: list[Row] = []
     for name in points:
-        chosen, rejected = (Answer(*numbers) for numbers in _POINTS[name])
+        chosen, rejected = _answers(name)
         if kind == "pairs":
             rows.append(Row(name, (chosen, rejected), margin=len(rows) / 8))
         elif kind == "labelled":
@@ -156,6 +156,17 @@ def _rows(kind: str, points: list[str]) -> list[Row]:
         else:
             rows.append(Row(name, (chosen,)))
     return rows
+
+
+def _answers(point: str) -> tuple[Answer, Answer]:
+    """Return both answers of a point, with half of each sum in the tokens that they share in
+    number, and predictions of a quarter nat a token.
+    """
+    one, other = (
+        Answer(policy, reference, count, (policy / 2, reference / 2), count / 4)
+        for policy, reference, count in _POINTS[point]
+    )
+    return one, other
 
 
 def _contexts(bound: BoundObjective) -> Iterator[tuple[dict[str, Tensor], float]]:
@@ -185,8 +196,8 @@ def _measure(
     """Return the losses and gradients of the step at these rows, or what is wrong with its
     result.
     """
-    policy = _sums(rows, "policy").requires_grad_()
-    reference = _sums(rows, "reference").requires_grad_()
+    policy = _columns(bound, rows, "policy").requires_grad_()
+    reference = _columns(bound, rows, "reference").requires_grad_()
     losses = _losses(compute, bound, rows, policy, reference, context)
     if tuple(losses.shape) != (len(rows),):
         return f"the step returned losses of shape {tuple(losses.shape)} for {len(rows)} rows"
@@ -205,9 +216,15 @@ def _measure(
     return _Measured(losses.detach(), tuple(gradients), touched)
 
 
-def _sums(rows: list[Row], side: str) -> Tensor:
-    """Stack the summed log-probs of one side ("policy" or "reference"). [answers of a row, B]"""
+def _columns(bound: BoundObjective, rows: list[Row], side: str) -> Tensor:
+    """Stack the summed log-probs of one side ("policy" or "reference"), and behind them the sums
+    over shared tokens where the objective reads them. [answers of a row, once or twice, B]
+    """
+    place = ("policy", "reference").index(side)
     by_row = [[getattr(answer, side) for answer in row.answers] for row in rows]
+    if "shared" in bound.columns:
+        first = [[answer.shared[place] for answer in row.answers if answer.shared] for row in rows]
+        by_row = [sums + shared for sums, shared in zip(by_row, first, strict=True)]
     return torch.tensor(by_row, dtype=torch.float64).T.contiguous()
 
 
@@ -224,14 +241,20 @@ def _losses(
 
 
 def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
-    counts = [
-        torch.tensor([row.answers[index].count for row in rows]) for index in range(len(sums))
-    ]
+    size = len(rows[0].answers)
+    counts = [torch.tensor([row.answers[index].count for row in rows]) for index in range(size)]
     margin = torch.tensor([row.margin for row in rows], dtype=sums.dtype)
     if bound.needs == "scores":
         chosen, rejected = map(Scores, sums, counts)
         return PairScores(chosen, rejected, margin)
-    answers = list(map(Logps, sums, counts))
+    shared = sums[size:] if "shared" in bound.columns else [None] * size
+    collision = [
+        torch.tensor([row.answers[index].collision for row in rows], dtype=sums.dtype)
+        if "collision" in bound.columns
+        else None
+        for index in range(size)
+    ]
+    answers = list(map(Logps, sums, counts, shared, collision))
     if bound.rows == "pairs":
         return PairLogps(answers[0], answers[1], margin)
     if bound.rows == "labelled":
@@ -245,7 +268,7 @@ def _by_differences(
     """Compute the expected values of a custom objective: a direct call's losses, and central
     differences of the step's own.
     """
-    policy, reference = _sums(rows, "policy"), _sums(rows, "reference")
+    policy, reference = (_columns(bound, rows, side) for side in ("policy", "reference"))
 
     def direct(
         policy_rows: RowLogps, reference_rows: RowLogps | None, keywords: dict[str, Tensor]
@@ -277,9 +300,14 @@ def _compare(
     """
     worst = 0.0
     for index, (row, (loss, slopes)) in enumerate(zip(rows, expected, strict=True)):
-        names = ("chosen", "rejected") if len(slopes) == 2 else ("completion",)
+        answers = ("chosen", "rejected") if len(row.answers) == 2 else ("completion",)
+        names = [
+            f"{name}.{column}"
+            for column in ("sum", "shared")[: len(slopes) // len(answers)]
+            for name in answers
+        ]
         numbers = [("loss", loss, measured.losses)] + [
-            (f"d loss / d {name}.sum", slope, gradient)
+            (f"d loss / d {name}", slope, gradient)
             for name, slope, gradient in zip(names, slopes, measured.gradients, strict=True)
         ]
         for quantity, wanted, got in numbers:

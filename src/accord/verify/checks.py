@@ -37,6 +37,7 @@ MOVING = "a reference that moves"
 BASELINE = "a baseline from the whole batch"
 SPREAD = "rows of all lengths"
 QUANTISED = "a quantised base"
+COLUMNS = "more of log-probs than their sums"
 
 # every row before it, in `Check.after`
 ALL = ("all",)

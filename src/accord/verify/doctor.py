@@ -434,7 +434,8 @@ def _learner(
     else:
         train_all_weights(model)
     objective = resolve(patient.objective)
-    forward = choose(model, tiny.some_trees(objective.rows), "auto")
+    probe = tiny.some_trees(objective.rows)
+    forward = replace(choose(model, probe, "auto"), columns=objective.columns)
     reference = tiny.reference_of(forward) if objective.reference else None
     learner = UpdateContext(forward, objective, reference, MicroBudget(64), 0)
     return learner, Optimizer(model.trainable(), TrainConfig(), 1e-3, 10)

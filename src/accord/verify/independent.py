@@ -68,17 +68,28 @@ def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Seque
 
     For a reward model it is the score that its network gives the sequence, [1].
     """
-    ids = torch.tensor([[*prompt, *completion]], device=model.device)
-    scores = isinstance(model, RewardModel)
-    # the last token has no log-prob behind it; a score is read at it
-    read = ids if scores else ids[:, :-1]
+    if not isinstance(model, RewardModel):
+        ids = torch.tensor(completion, device=model.device)
+        predictions = answer_log_softmax(model, prompt, completion)
+        return predictions.gather(1, ids[:, None]).squeeze(1)
+    return _logits(model, [*prompt, *completion])
+
+
+def answer_log_softmax(
+    model: LanguageModel, prompt: Sequence[int], completion: Sequence[int]
+) -> Tensor:
+    """Compute the log-probs of all tokens at each place of one completion, [C, V] nats."""
+    # the last token has no log-prob behind it
+    logits = _logits(model, [*prompt, *completion[:-1]])
+    return torch.log_softmax(logits[len(prompt) - 1 :], dim=-1)
+
+
+def _logits(model: LanguageModel, ids: Sequence[int]) -> Tensor:
+    """Compute the logits behind each token, [T, V]; a reward model's score of the whole, [1]."""
     with own_attention(model):
-        logits = model.network(input_ids=read, use_cache=False).logits[0]
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if scores:
-        return logits
-    logits = logits[len(prompt) - 1 :]
-    return torch.log_softmax(logits, dim=-1).gather(1, ids[0, len(prompt) :, None]).squeeze(1)
+        output = model.network(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
+    logits = output.logits[0]
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.rounding import Bounds
 from accord.objectives import BoundObjective
-from accord.objectives.closed_forms import Answer, Row
+from accord.objectives.closed_forms import Answer, Row, mean_slopes
 from accord.types import Finding, Tree
 from accord.verify.independent import close
 from accord.verify.weight_probes import broken
@@ -170,7 +170,7 @@ def slopes_as_closed(
     whole = whole_of(objective, trees, records)
     for number, (row, tree) in enumerate(zip(numbers_of(trees, records), trees, strict=True)):
         _, wanted = form(row, objective.options, whole)
-        for side, slope in zip(sides_of(tree), wanted, strict=True):
+        for side, slope in zip(sides_of(tree), mean_slopes(row, wanted), strict=True):
             found = got[side][number] * total
             if not abs(found - slope) <= SLOPE + LOSS * abs(slope):
                 says = (
@@ -215,8 +215,24 @@ def numbers_of(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
             value = policy[side][number]
             against = ratio[side]
             reference = value - (against[number] if against else 0.0)
-            answers.append(Answer(value, reference, len(completion)))
+            more = _asked(records, SIDES[side], number)
+            answers.append(Answer(value, reference, len(completion), **more))
         yield Row(f"row {tree.row}", tuple(answers), tree.desirable, tree.margin)
+
+
+def _asked(records: Records, side: str, number: int) -> dict:
+    """Return what only some objectives read of an answer."""
+    found: dict = {}
+    if f"collision/{side}" in records:
+        found["collision"] = records[f"collision/{side}"][number].item()
+    if f"shared/{side}" in records:
+        sums = [
+            records[f"{name}/{side}"][number].item()
+            for name in ("shared", "shared_reference")
+            if f"{name}/{side}" in records
+        ]
+        found["shared"] = (sums[0], sums[-1])
+    return found
 
 
 def untouched(trees: Sequence[Tree], records: Records, bounds: Bounds, where: str) -> list[Finding]:

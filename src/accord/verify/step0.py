@@ -21,6 +21,7 @@ from accord.verify.certificate import certify
 from accord.verify.checks import (
     ALL,
     AT_START,
+    COLUMNS,
     LEFT,
     LOGPS,
     QUANTISED,
@@ -33,6 +34,7 @@ from accord.verify.checks import (
     Found,
     run_table,
 )
+from accord.verify.columns import columns_finding
 from accord.verify.gradient_proofs import gradient_findings
 from accord.verify.quantized import quantized_finding
 
@@ -69,6 +71,7 @@ class StepZero:
         if learner.reference is not None:
             found |= {REFERENCE, AT_START if learner.reference.starts_as_policy else LEFT}
         found |= {SPREAD} if self.spread else set()
+        found |= {COLUMNS} if learner.objective.columns else set()
         found |= {QUANTISED} if learner.forward.model.quantization is not None else set()
         return frozenset(found)
 
@@ -178,6 +181,14 @@ STEP0: tuple[Check[StepZero], ...] = (
         lambda c: independent.definition(c.learner, c.trees),
         ROWS,
         after=BASICS,
+    ),
+    _proof(
+        "columns",
+        "what the objective reads beside sums is what its name says",
+        lambda c: columns_finding(c.learner, c.trees),
+        ROWS,
+        COLUMNS,
+        after=(*BASICS, "definition"),
     ),
     _proof(
         "causal",

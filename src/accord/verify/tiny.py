@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def learner_of(
     """Make everything that a step of this objective needs. The trainable weights are chosen
     already.
     """
-    forward = choose(model, probe, "auto")
+    forward = replace(choose(model, probe, "auto"), columns=objective.columns)
     reference = reference_of(forward) if objective.reference else None
     learner = UpdateContext(forward, objective, reference, MicroBudget(MICRO_TOKENS), 0)
     return learner, Optimizer(model.trainable(), TrainConfig(warmup=0.0), peak, STEPS)

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -97,6 +97,9 @@ class Measured:
 
     chosen: list[float] = field(default_factory=list)  # nats, the sum over tokens
     rejected: list[float] = field(default_factory=list)
+    # the same over as many first tokens as the shorter answer has
+    chosen_shared: list[float] = field(default_factory=list)
+    rejected_shared: list[float] = field(default_factory=list)
     chosen_tokens: list[int] = field(default_factory=list)
     rejected_tokens: list[int] = field(default_factory=list)
     clusters: list[int] = field(default_factory=list)  # prompt of each pair
@@ -111,10 +114,14 @@ class Measured:
     def logps(self) -> tuple[Logps, Logps]:
         """Return the log-probs of chosen and rejected answers, [B] each."""
 
-        def side(sums: list[float], counts: list[int]) -> Logps:
-            return Logps(torch.tensor(sums, dtype=torch.float64), torch.tensor(counts))
+        def side(sums: list[float], counts: list[int], shared: list[float]) -> Logps:
+            first = torch.tensor(shared, dtype=torch.float64) if shared else None
+            return Logps(torch.tensor(sums, dtype=torch.float64), torch.tensor(counts), first)
 
-        return side(self.chosen, self.chosen_tokens), side(self.rejected, self.rejected_tokens)
+        return (
+            side(self.chosen, self.chosen_tokens, self.chosen_shared),
+            side(self.rejected, self.rejected_tokens, self.rejected_shared),
+        )
 
 
 class ModelMeasurer:
@@ -212,8 +219,12 @@ class ModelMeasurer:
         forward = choose(
             model, sorted(trees[:64], key=lambda tree: tree.tokens)[:2], self.base.model.forward
         )
+        forward = replace(forward, columns=frozenset({"shared"}))
         logps = _logps(forward, trees, 2 * self.base.train.micro_tokens)
         sums, counts = logps.sum.double().tolist(), logps.count.tolist()
+        assert logps.shared is not None
+        shared = logps.shared.tolist()
+        measured.chosen_shared, measured.rejected_shared = shared[::2], shared[1::2]
         measured.chosen, measured.rejected = sums[::2], sums[1::2]
         measured.chosen_tokens, measured.rejected_tokens = counts[::2], counts[1::2]
 

@@ -118,6 +118,7 @@ def prepare_offline(
     found += adapter_findings(config, model, rows.trees.spread(SHOWN))
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
+    forward = replace(forward, columns=objective.columns)
     order, steps = plan_order(config, rows.trees, [len(each.trees) for each in rows.files])
     found += mix_findings(config, order)
     held_out = held_out_of(config, held_out_rows, objective)

@@ -147,7 +147,8 @@ def cached_reference(
     """
     live = learner.reference
     assert live is not None, "a cache is filled from a reference that computes"
-    cache = Cached.under(key, learner.forward.model.device)
+    shared = "shared" in learner.objective.columns
+    cache = Cached.under(key, learner.forward.model.device, shared)
     for problem in cache.load() if learner.world.first else ():
         display.line(f"reference cache: {problem}")
     if own is not None and learner.world.first and own.exists() and (problem := cache.recall(own)):
