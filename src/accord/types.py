@@ -307,13 +307,16 @@ class PerCompletion:
     @classmethod
     def join(cls, pieces: Sequence[Self]) -> Self:
         """Join several groups of completions into one, in their order."""
-        columns = {each.name: [getattr(p, each.name) for p in pieces] for each in fields(cls)}
-        return cls(**{name: _joined(column) for name, column in columns.items()})
+        columns = {
+            each.name: _joined([getattr(p, each.name) for p in pieces]) for each in fields(cls)
+        }
+        return cls(**columns)  # type: ignore[arg-type]
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return the same with every column changed that is there."""
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
-        return type(self)(**{k: None if v is None else change(v) for k, v in columns.items()})
+        changed = {name: None if v is None else change(v) for name, v in columns.items()}
+        return type(self)(**changed)  # type: ignore[arg-type]
 
 
 def _joined(column: Sequence[Tensor | None]) -> Tensor | None:

@@ -358,7 +358,8 @@ def _ratio(counts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
 
 def _closed_form(terms: Sequence[Term]) -> ClosedForm:
     def form(row: Row, options: dict, ratio: float) -> Value:
-        loss, slopes = 0.0, defaultdict(float)
+        loss = 0.0
+        slopes: defaultdict[int, float] = defaultdict(float)
         for term in terms:
             part = term.objective
             own = row._replace(answers=row.answers[:1]) if part.rows == "demonstrations" else row
