@@ -99,7 +99,9 @@ def test_where_no_path_is_right_training_is_refused(monkeypatch):
     monkeypatch.setattr(
         logps,
         "token_logps",
-        lambda h, t, head: token_logps(h, t, dataclasses.replace(head, scale=1.0)),
+        lambda h, t, head, **asked: token_logps(
+            h, t, dataclasses.replace(head, scale=1.0), **asked
+        ),
     )
     with pytest.raises(
         Refused, match="(?s)No forward path.*tree: .*differ.*padded: .*differ.*silently wrong"

@@ -28,16 +28,17 @@ def assert_same(model, trees, dtype, paths=("tree", "padded")):
     forward = choose(model, trees, paths[0])
     assert forward.path == paths[0]
     close, close_gradient = CLOSE[dtype]
-    wanted = oracle(model, trees)
+    wanted = oracle(model, trees, collision=True)
     wanted_gradients = gradients(model, wanted.values)
     # some gradients are 0 but for rounding: a bias of the keys shifts all scores alike
     floor = 1e-2 * max(gradient.abs().max().item() for gradient in wanted_gradients.values())
     for path in paths:
-        found = PATHS[path](model, trees)
-        assert found.values.dtype == dtype
+        found = PATHS[path](model, trees, collision=True)
+        assert found.values.dtype == dtype and not found.collision.requires_grad
         assert torch.equal(found.owner, wanted.owner) and torch.equal(found.count, wanted.count)
         torch.testing.assert_close(found.values, wanted.values, atol=close, rtol=close)
         torch.testing.assert_close(found.entropy, wanted.entropy, atol=close, rtol=close)
+        torch.testing.assert_close(found.collision, wanted.collision, atol=close, rtol=close)
         for name, gradient in gradients(model, found.values).items():
             worst = (gradient - wanted_gradients[name]).abs().max().item()
             largest = max(wanted_gradients[name].abs().max().item(), floor)
@@ -85,7 +86,8 @@ def test_tied_and_untied_embeddings(family, tied):
 @pytest.mark.parametrize("family", ["cohere", "gemma2"])  # the fast head, and the one of any head
 def test_chunks_of_the_head_that_divide_nothing(family, chunk, monkeypatch):
     monkeypatch.setattr(
-        "accord.forward.logps.token_logps", lambda h, t, spec: head.token_logps(h, t, spec, chunk)
+        "accord.forward.logps.token_logps",
+        lambda h, t, spec, **asked: head.token_logps(h, t, spec, chunk, **asked),
     )
     assert_same(tiny(family), some_trees(2), torch.float32)
 

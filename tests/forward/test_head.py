@@ -27,8 +27,10 @@ def definition(hidden, targets, head):
     if head.softcap is not None:
         logits = head.softcap * torch.tanh(logits / head.softcap)
     log_softmax = torch.log_softmax(logits, -1)
-    return log_softmax[torch.arange(len(targets)), targets], -(log_softmax.exp() * log_softmax).sum(
-        -1
+    return (
+        log_softmax[torch.arange(len(targets)), targets],
+        -(log_softmax.exp() * log_softmax).sum(-1),
+        -(log_softmax.exp() ** 2).sum(-1).log(),
     )
 
 
@@ -52,8 +54,8 @@ def test_chunks_equal_the_definition(kind, chunk, near, monkeypatch):
     inputs = (hidden, *head.module.parameters())
     weigh = torch.linspace(-1, 2, C, dtype=torch.float64)
     results = []
-    for values, entropy in (
-        token_logps(hidden, targets, head, chunk),
+    for values, entropy, collision in (
+        token_logps(hidden, targets, head, chunk, collision=True),
         definition(hidden, targets, head),
     ):
         of_values, of_entropy = (values * weigh).sum(), (entropy * weigh.flip(0)).sum()
@@ -61,7 +63,10 @@ def test_chunks_equal_the_definition(kind, chunk, near, monkeypatch):
             torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True)
             for total in (of_values, of_entropy, of_values + of_entropy)
         ]
-        results.append((values, entropy, *(one for each in slopes for one in each)))
+        each_slope = (one for each in slopes for one in each)
+        results.append((values, entropy, collision.detach(), *each_slope))
+    assert not token_logps(hidden, targets, head, chunk, collision=True)[2].requires_grad
+    assert token_logps(hidden, targets, head, chunk)[2] is None
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-9)
 
@@ -110,7 +115,7 @@ def test_adapters_on_the_head_are_not_skipped():
     module = Adapted(D, V, bias=False, dtype=torch.float64)
     module.load_state_dict(plain.module.state_dict())
     head = HeadSpec(module)
-    values, _ = token_logps(hidden, targets, head, 4)
+    values, _, _ = token_logps(hidden, targets, head, 4)
     torch.testing.assert_close(values, definition(hidden, targets, head)[0])
     assert (values - token_logps(hidden, targets, plain, 4)[0]).abs().max() > 0.1
 
@@ -124,7 +129,7 @@ def test_bfloat16_logits_are_summed_in_float32():
     hidden = torch.randn(C, D, generator=generator).bfloat16().requires_grad_()
     targets = torch.randint(4096, (C,), generator=generator)
     for head in (HeadSpec(module), HeadSpec(module, softcap=30.0)):
-        values, entropy = token_logps(hidden, targets, head, 4)
+        values, entropy, _ = token_logps(hidden, targets, head, 4)
         assert values.dtype == entropy.dtype == torch.float32
         logits = head.logits(hidden.detach()).double()
         wanted = logits.log_softmax(-1)[torch.arange(C), targets]
@@ -151,7 +156,9 @@ def test_extreme_logits_stay_finite():
     hidden, targets, head = problem()
     with torch.no_grad():
         head.module.weight.mul_(1e4)
-    values, entropy = token_logps(hidden, targets, head, 4)
+    values, entropy, collision = token_logps(hidden, targets, head, 4, collision=True)
     values.sum().backward()
     assert values.isfinite().all() and entropy.isfinite().all() and hidden.grad.isfinite().all()
     assert (values <= 0).all() and (entropy >= -1e-6).all()
+    # Rényi's entropy of order 2 is never above Shannon's
+    assert (collision >= -1e-6).all() and (collision <= entropy + 1e-6).all()

@@ -26,8 +26,8 @@ def test_it_equals_the_definition(kind, chunk, kernels):
     inputs = (hidden, spec.module.weight)
     weigh = torch.linspace(-1, 2, C, dtype=torch.float64)
     results = []
-    for values, entropy in (
-        head_gpu.token_logps(hidden, targets, spec, chunk),
+    for values, entropy, collision in (
+        head_gpu.token_logps(hidden, targets, spec, chunk, collision=True),
         definition(hidden, targets, spec),
     ):
         of_values, of_entropy = (values * weigh).sum(), (entropy * weigh.flip(0)).sum()
@@ -35,7 +35,8 @@ def test_it_equals_the_definition(kind, chunk, kernels):
             torch.autograd.grad(total, inputs, retain_graph=True)
             for total in (of_values, of_entropy, of_values + of_entropy)
         ]
-        results.append((values, entropy, *(one for each in slopes for one in each)))
+        each_slope = (one for each in slopes for one in each)
+        results.append((values, entropy, collision.detach(), *each_slope))
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-9)
 
@@ -46,7 +47,7 @@ def test_gradcheck(kind):
     weight = spec.module.weight.detach().clone().requires_grad_()
 
     def values(h, w):
-        return head_gpu._FusedLogps.apply(h, w, targets, spec.scale, 4)[0]
+        return head_gpu._FusedLogps.apply(h, w, targets, spec.scale, 4, False)[0]
 
     assert torch.autograd.gradcheck(values, (hidden, weight), check_undefined_grad=False)
 
@@ -65,7 +66,7 @@ def test_only_what_trains_gets_a_gradient(trains):
 
 def test_bfloat16_weights_give_float32_log_probs_and_bfloat16_gradients():
     hidden, targets, spec = problem(rows=200, dtype=torch.bfloat16)
-    values, entropy = head_gpu.token_logps(hidden, targets, spec, 64)
+    values, entropy, _ = head_gpu.token_logps(hidden, targets, spec, 64)
     assert values.dtype == entropy.dtype == torch.float32
     logits = spec.logits(hidden.detach()).double()
     torch.testing.assert_close(
@@ -92,7 +93,7 @@ def test_extreme_logits_stay_finite():
     hidden, targets, spec = problem()
     with torch.no_grad():
         spec.module.weight.mul_(1e4)
-    values, entropy = head_gpu.token_logps(hidden, targets, spec, 4)
+    values, entropy, _ = head_gpu.token_logps(hidden, targets, spec, 4)
     values.sum().backward()
     assert values.isfinite().all() and entropy.isfinite().all() and hidden.grad.isfinite().all()
 

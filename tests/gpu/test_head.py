@@ -30,13 +30,15 @@ def problem(device, dtype):
 def test_chunks_equal_the_definition(dtype, close, chunk, device):
     hidden, targets, head = problem(device, dtype)
     weigh = torch.linspace(-1, 2, C, device=device)
-    values, entropy = token_logps(hidden, targets, head, chunk)
+    values, entropy, collision = token_logps(hidden, targets, head, chunk, collision=True)
     found = torch.autograd.grad((values * weigh).sum(), (hidden, head.module.weight))
     softmax = (head.module(hidden).float() * head.scale).log_softmax(-1)
     wanted = softmax[torch.arange(C, device=device), targets]
     expected = torch.autograd.grad((wanted * weigh).sum(), (hidden, head.module.weight))
     torch.testing.assert_close(values, wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(entropy, -(softmax.exp() * softmax).sum(-1), atol=1e-4, rtol=1e-4)
+    squares = softmax.exp().square().sum(-1)
+    torch.testing.assert_close(collision, -squares.log(), atol=1e-4, rtol=1e-4)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == dtype
         assert (ours.float() - theirs.float()).norm() <= close * theirs.float().norm()

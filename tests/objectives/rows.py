@@ -32,12 +32,32 @@ def labelled(sums, desirable, counts=None):
     return LabelledLogps(logps(sums, counts), torch.tensor(desirable))
 
 
+# nats, the collision entropy of each prediction
+COLLISION = 0.25
+
+
+def first_share(count, shared):
+    """The share of a sum in its first tokens, where the first token has half of it and the others
+    are alike (see `tokens` in test_battery.py).
+    """
+    after = (shared - 1).double() / (count - 1).clamp(min=1)
+    return torch.where(count == 1, 1.0, 0.5 + 0.5 * after)
+
+
 def build(kind, sums, counts, desirable, margin=0.0):
     """Rows of a kind from sums [2, B] and counts [2, B]; kinds of one answer take the first of the
     two.
     """
-    numbers = Scores if kind == "scores" else Logps
-    first, second = (numbers(one, count) for one, count in zip(sums, counts, strict=True))
+    if kind == "scores":
+        first, second = (Scores(one, count) for one, count in zip(sums, counts, strict=True))
+    elif kind == "pairs" and len(sums[0]) == len(sums[1]):
+        shared = torch.minimum(counts[0], counts[1])
+        first, second = (
+            Logps(one, n, one * first_share(n, shared).to(one), (n * COLLISION).to(one.detach()))
+            for one, n in zip(sums, counts, strict=True)
+        )
+    else:
+        first, second = (Logps(one, count) for one, count in zip(sums, counts, strict=True))
     if kind == "scores":
         return PairScores(first, second, margin * torch.ones_like(second.sum))
     if kind == "pairs":

@@ -226,7 +226,14 @@ def test_who_pays_for_a_fall_of_both_answers():
     """With a margin that dpo is content with, and the chosen answer 2 nats under the reference,
     the losses that hold it gain by raising both answers alike; the others gain next to nothing.
     """
-    row = Row("", (Answer(-12.0, -10.0, 10), Answer(-72.0, -10.0, 10)))
+    # answers of one length, all of whose tokens are shared
+    row = Row(
+        "",
+        (
+            Answer(-12.0, -10.0, 10, (-12.0, -10.0), 2.5),
+            Answer(-72.0, -10.0, 10, (-72.0, -10.0), 2.5),
+        ),
+    )
     gains = {
         each.name: -sum(each.closed_form(row, resolve(each.name, {}).options, 0.0)[1])
         for each in OBJECTIVES.values()

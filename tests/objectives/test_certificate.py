@@ -105,10 +105,10 @@ def averaged(bound):
     """Means where sums belong, and for objectives of means the sums."""
 
     def swap(logps):
-        return type(logps)(logps.sum / logps.count, logps.count)
+        return replace(logps, sum=logps.sum / logps.count)
 
     def undo(logps):
-        return Logps(logps.sum * logps.count, logps.count)
+        return replace(logps, sum=logps.sum * logps.count)
 
     change = undo if bound.name in ("simpo", "orpo") else swap
     return lambda p, r, c: bound.losses(each(p, change), r and each(r, change), **c).losses
@@ -116,7 +116,7 @@ def averaged(bound):
 
 def reference_ignored(bound):
     return lambda p, r, c: (
-        bound.losses(p, each(r, lambda one: Logps(one.sum * 0, one.count)), **c).losses
+        bound.losses(p, each(r, lambda one: replace(one, sum=one.sum * 0)), **c).losses
     )
 
 
@@ -182,6 +182,30 @@ def half_precision(bound):
     return lambda p, r, c: bound.losses(p, r, **c).losses.bfloat16()
 
 
+def shared_is_the_whole(bound):
+    """DPO where LD-DPO was asked for."""
+    return lambda p, r, c: (
+        bound.losses(
+            *(each(side, lambda one: replace(one, shared=one.sum)) for side in (p, r)), **c
+        ).losses
+    )
+
+
+def weights_in_the_gradient(bound):
+    """WPO's weights with a gradient through them."""
+
+    def compute(p, r, c):
+        losses = bound.losses(p, r, **c).losses
+        means = p.chosen.mean + p.rejected.mean
+        return losses * torch.exp(means - means.detach())
+
+    return compute
+
+
+def unweighed(bound):
+    return lambda p, r, c: resolve("dpo").losses(p, r, **c).losses
+
+
 def baseline_unclamped(bound):
     """KTO with the z0 of its context taken away."""
     return lambda p, r, c: bound.losses(p, r, z0=c["z0"] - 1).losses
@@ -208,7 +232,8 @@ MUTATIONS = (
         for name in REFERENCED
     ]
     + [(labels_swapped, name) for name in ALL if name != "sft"]
-    + [(baseline_unclamped, "kto")]
+    + [(baseline_unclamped, "kto"), (shared_is_the_whole, "ld_dpo")]
+    + [(weights_in_the_gradient, "wpo"), (unweighed, "wpo")]
 )
 
 

@@ -62,6 +62,8 @@ AT_REFERENCE = [
     ("dpo_norm", {}, math.log(2)),
     ("r_dpo", {}, None),
     ("r_dpo", {"alpha": 0}, math.log(2)),
+    ("ld_dpo", {}, math.log(2)),
+    ("wpo", {}, None),
     ("f_dpo", {"divergence": "forward_kl"}, math.log(2)),
     ("chipo", {}, math.log(2)),
     ("dpo_shift", {}, math.log(2)),

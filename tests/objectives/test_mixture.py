@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from objectives.rows import pairs
+from torch.testing import assert_close
 
 from accord.cli.given import method_name
 from accord.config.build import build
@@ -14,7 +15,7 @@ from accord.errors import UsageError
 from accord.models.lora import train_all_weights
 from accord.objectives import resolve
 from accord.objectives.configured import resolve_objective
-from accord.types import DemonstrationLogps
+from accord.types import DemonstrationLogps, Logps, PairLogps
 from accord.verify import tiny
 from accord.verify.certificate import certify
 
@@ -174,6 +175,12 @@ def test_two_updates_are_those_of_the_sum_made_by_hand():
         ("dpo+nan*sft", {}, "no finite number"),
         ("dpo+much*sft", {}, "'much', which is no number"),
         ("dpo+2*dpo", {}, "dpo is there twice"),
+        ("wpo*dpo+dpo", {}, "dpo is there twice"),
+        ("wpo*kto", {}, "kto is no objective of those"),
+        ("wpo*sft+dpo", {}, "sft is no objective of those"),
+        ("wpo*wpo+sft", {}, "has the weights of wpo already"),
+        ("wpo*wpo*dpo", {}, "'wpo*wpo*dpo' is no part"),
+        ("2*wpo*ipo", {}, "--method wpo*ipo"),
         ("0.5*dpo", {}, "a mixture has two parts or more"),
         ("dpo+", {}, "'' is no part"),
         ("2*3*dpo+sft", {}, "'2*3*dpo' is no part"),
@@ -254,3 +261,32 @@ def test_the_command_line_s_letters():
     assert method_name("DPO+1e-3*SFT") == "dpo+1e-3*sft"
     assert method_name("dr-grpo") == "dr_grpo"
     assert resolve("dpo+1e+3*sft").name == "dpo+1000*sft"
+
+
+def test_wpo_weighs_any_pair_loss_and_one_part_alone():
+    """wpo*dpo is wpo; in a mixture it weighs its own part, whose share the number still is."""
+    generator = torch.Generator().manual_seed(3)
+
+    def side(counts):
+        counts = torch.tensor(counts)
+        sums = -2 * torch.rand(4, generator=generator, dtype=torch.float64) * counts
+        return Logps(sums, counts, collision=torch.rand(4, generator=generator) * counts)
+
+    policy, reference = (PairLogps(*(side(counts) for counts in COUNTS)) for _ in range(2))
+    answers = (policy.chosen, policy.rejected)
+    weight = torch.exp(sum((one.sum + one.collision) / one.count for one in answers))
+    losses = {
+        name: resolve(name).losses(policy, reference).losses
+        for name in ("wpo", "wpo*dpo", "wpo*ipo", "ipo", "dpo", "0.5*wpo*ipo+dpo")
+    }
+    assert torch.equal(losses["wpo"], losses["wpo*dpo"])
+    assert_close(losses["wpo*ipo"], weight * losses["ipo"])
+    assert_close(losses["0.5*wpo*ipo+dpo"], 0.5 * weight * losses["ipo"] + losses["dpo"])
+    bound = resolve("0.5*wpo*ipo+dpo", {"ipo": {"beta": 0.3}})
+    assert bound.name == "0.5*wpo*ipo+dpo" and bound.columns == {"collision"}
+    assert bound.at_reference is None and resolve(bound.name, bound.options).options["ipo"]
+    with pytest.raises(UsageError, match="collision entropy of every prediction"):
+        bare = replace(policy, chosen=replace(policy.chosen, collision=None))
+        resolve("wpo").losses(bare, reference)
+    with pytest.raises(UsageError, match="without the sum over those before"):
+        resolve("ld_dpo").losses(policy, reference)

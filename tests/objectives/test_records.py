@@ -43,8 +43,8 @@ def test_papers_and_table_name_the_same_source():
 
 def test_objectives_import_torch_and_types_only():
     """Pure functions of tensors: no model, no data, no process group. A stranger's function by
-    name, how a mixture is written, words that are alike and the standard library do no harm; `configured.py` reads a config
-    and is left out.
+    name, how a mixture is written, words that are alike and the standard library do no harm;
+    `configured.py` reads a config and is left out.
     """
 
     def check(path):

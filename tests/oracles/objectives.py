@@ -128,6 +128,23 @@ def r_dpo(xp, chosen, rejected, beta, alpha):
     return logistic(xp, won - lost)
 
 
+def ld_dpo(xp, chosen, rejected, beta, alpha):
+    """Liu et al. 2024: the tokens past the shorter answer's length weigh α, in both models."""
+    shared = min(len(chosen[0]), len(rejected[0]))
+
+    def weighed(answer):
+        policy, reference = answer
+        ratios = [p - r for p, r in zip(policy, reference, strict=True)]
+        return sum(ratios[:shared]) + alpha * sum(ratios[shared:])
+
+    return logistic(xp, beta * (weighed(chosen) - weighed(rejected)))
+
+
+def wpo(xp, chosen, rejected, pair_weight, beta, label_smoothing):
+    """Zhou et al. 2024, Eq. 2; the caller has the weight, which is a constant."""
+    return pair_weight * dpo(xp, chosen, rejected, beta, label_smoothing)
+
+
 def exp_by_tangent(xp, x):
     """e^x up to 30, from there on its tangent."""
     return xp.exp(x) if x <= 30 else xp.exp(30) * (1 + x - 30)
@@ -258,6 +275,12 @@ EXPECTED = {
     "dpo_norm": Expected(dpo_norm, {"beta": 5.0}, ({"beta": 2.0},)),
     "r_dpo": Expected(
         r_dpo, {"beta": 0.1, "alpha": 0.01}, ({"beta": 0.4, "alpha": 0.1}, {"alpha": 0.0})
+    ),
+    "ld_dpo": Expected(
+        ld_dpo, {"beta": 0.1, "alpha": 0.5}, ({"beta": 0.4, "alpha": 0.0}, {"alpha": 1.0})
+    ),
+    "wpo": Expected(
+        wpo, {"beta": 0.1, "label_smoothing": 0.0}, ({"beta": 0.4, "label_smoothing": 0.2},)
     ),
     "f_dpo": Expected(
         f_dpo,

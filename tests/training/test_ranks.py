@@ -117,7 +117,10 @@ RUNS = {
     "lora": ({"set": {"evaluate.every": 2}}, (2,)),
     "kto": ({"method": "kto", "batch_size": 5, "set": {"train.micro_tokens": 64}}, (4,)),
     # a part by rows, and one by tokens of the whole batch
-    "mixture": ({"method": "dpo+0.1*sft", "batch_size": 5, "set": {"evaluate.every": 2}}, (2,)),
+    "mixture": (
+        {"method": "wpo*ld_dpo+0.1*sft", "batch_size": 5, "set": {"evaluate.every": 2}},
+        (2,),
+    ),
     "sharded": (
         {"lora": False, "batch_size": 5, "set": {"train.micro_tokens": 64, "evaluate.every": 2}},
         (2, 4),

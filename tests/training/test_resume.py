@@ -31,6 +31,7 @@ CASES = {
     "kto": {"method": "kto", "set": {"checkpoint.every": 1, "checkpoint.keep": 1}},
     "cached": {"reference": "cached", "dtype": "bfloat16"},
     "mixture": {"method": "dpo+0.1*sft"},
+    "more columns": {"method": "wpo*ld_dpo", "set": {"reference": "cached"}},
     "two-epochs": {"steps": None, "epochs": 2, "batch_size": 5, "method": "ipo", "stop": 6},
     "evaluated": {"held_out": True, "set": {"evaluate.every": 1}},
 }

@@ -87,7 +87,7 @@ def ld_dpo(
 ) -> LossOutput:
     """DPO with the tokens past the shorter answer's length weighed by α.
 
-        L  = -log σ(β (r'_w - r'_l))
+        L = -log σ(β (r'_w - r'_l))
         r' = r over the first min(n_w, n_l) tokens + α times r over the rest
 
     Policy and reference are summed alike. Log-ratios are sums; the loss is ln 2 at policy =

@@ -299,7 +299,9 @@ def _compare(
     up to there.
     """
     worst = 0.0
-    for index, (row, (loss, slopes)) in enumerate(zip(rows, expected, strict=True)):
+    for index, (row, (loss, known)) in enumerate(zip(rows, expected, strict=True)):
+        # an objective that weighs no tokens apart has no slope along their sums
+        slopes = (*known, *[0.0] * (len(measured.gradients) - len(known)))
         answers = ("chosen", "rejected") if len(row.answers) == 2 else ("completion",)
         names = [
             f"{name}.{column}"
@@ -346,6 +348,8 @@ def _suspects(bound: BoundObjective) -> Iterator[tuple[str, ClosedForm, dict]]:
         form = objective.closed_form
         if (objective.rows, objective.needs) != (bound.rows, bound.needs) or form is None:
             continue
+        if not objective.columns <= bound.columns:
+            continue  # it reads what this run does not compute
         shared = {key: value for key, value in bound.options.items() if key in objective.kinds}
         choices = [
             {key: value}
