@@ -50,6 +50,8 @@ LOSSES = {
         {"trainer": "dpo", "loss_type": "sigmoid_norm", "beta": 5.0},
         {"trainer": "dpo", "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]},
         {"trainer": "dpo", "rpo_alpha": 0.5},
+        {"trainer": "dpo", "ld_alpha": 0.5},
+        {"trainer": "dpo", "use_weighting": True},
         {"trainer": "dpo", "f_divergence_type": "js_divergence"},
         {"trainer": "dpo", "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
         {"trainer": "kto"},

@@ -48,6 +48,22 @@ from accord.objectives import resolve
             },
         ),
         ("loss_type: sigmoid\nrpo_alpha: 0.5", {"name": "rpo", "beta": 0.1, "alpha": 0.5}),
+        ("loss_type: sigmoid\nld_alpha: 0.6", {"name": "ld_dpo", "beta": 0.1, "alpha": 0.6}),
+        ("loss_type: sigmoid\nuse_weighting: true", {"name": "wpo", "beta": 0.1}),
+        ("loss_type: ipo\nuse_weighting: true", {"name": "wpo*ipo", "beta": 0.1}),
+        (
+            "loss_type: [sigmoid, hinge]\nloss_weights: [0.5, 1]\nuse_weighting: true",
+            {"name": "0.5*wpo*dpo+wpo*hinge", "dpo": {"beta": 0.1}, "hinge": {"beta": 0.1}},
+        ),
+        (
+            "loss_type: sigmoid\nld_alpha: 0\nuse_weighting: true",
+            {"name": "wpo*ld_dpo", "beta": 0.1, "alpha": 0.0},
+        ),
+        (
+            "loss_type: sigmoid\nf_divergence_type: forward_kl\nuse_weighting: true",
+            {"name": "wpo*f_dpo", "beta": 0.1, "divergence": "forward_kl"},
+        ),
+        ("rl: dpo\nbase_model: m\ndpo_use_weighting: true", {"name": "wpo", "beta": 0.1}),
         (
             "loss_type: sigmoid\nf_divergence_type: forward_kl",
             {"name": "f_dpo", "beta": 0.1, "divergence": "forward_kl"},
@@ -115,6 +131,10 @@ def test_each_loss_and_its_options(read, text, objective):
         ("loss_type: [sigmoid, sft]\nrpo_alpha: 0.5", "with an NLL term"),
         ("loss_type: [sigmoid, sft]\nf_divergence_type: forward_kl", "with f_divergence_type"),
         ("loss_type: hinge\nrpo_alpha: 0.5", "hinge with an NLL term"),
+        ("loss_type: hinge\nld_alpha: 0.5", "hinge with ld_alpha 0.5"),
+        ("loss_type: sigmoid\nrpo_alpha: 1\nld_alpha: 0.5", "rpo with ld_alpha 0.5"),
+        ("loss_type: [sigmoid, sft]\nuse_weighting: true", "dpo+sft with WPO's weights"),
+        ("loss_type: sigmoid\nrpo_alpha: 1\nuse_weighting: true", "rpo with WPO's weights"),
         ("loss_type: ipo\nf_divergence_type: forward_kl", "ipo with f_divergence_type"),
         ("rpo_alpha: 1\nbeta: 0.1\nf_divergence_type: forward_kl", "an NLL term with"),
         (

@@ -127,6 +127,7 @@ RUNS = {
     ),
     "lora-sharded": (
         {
+            "method": "wpo*ld_dpo",  # more columns through the joint passes
             "batch_size": 5,
             "set": {"train.parallel": "sharded", "train.micro_tokens": 64, "evaluate.every": 2},
         },

@@ -22,7 +22,7 @@ from accord.migrate.reading import (
     warmup,
     whole,
 )
-from accord.migrate.trl_losses import of_dpo_trainer, smoothing_options
+from accord.migrate.trl_losses import of_dpo_trainer, smoothing_options, weighed_by_policy
 
 ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "peft_use_dora")
 METHODS = ("dpo", "ipo", "kto", "orpo", "simpo")
@@ -77,7 +77,7 @@ RULES = {
     "dpo_norm_loss": Without("Axolotl 0.19 refuses it; dpo_loss_type: [sigmoid_norm] is dpo_norm"),
     "dpo_loss_type": Without("of rl: dpo alone"),
     "dpo_loss_weights": Without("of rl: dpo alone"),
-    "dpo_use_weighting": Without("WPO's weights"),
+    "dpo_use_weighting": Without("of rl: dpo alone"),
     "dpo_padding_free": NotNeeded("nothing is padded"),
     "plugins": Without("plugins are not read"),
     "liger_rope": common.MACHINE,
@@ -148,6 +148,8 @@ def _objective(reading: Reading, method: str) -> None:
             reading, "dpo_label_smoothing", smoothing, names, found, where
         )
         options |= {option: ("dpo_loss_type", value) for option, value in found.options.items()}
+        if reading.take("dpo_use_weighting", False):
+            found = weighed_by_policy("Axolotl", found)
         method, note = found.name, found.note
     elif smoothing:
         raise no_such_loss("Axolotl", f"rl: {method} with dpo_label_smoothing")

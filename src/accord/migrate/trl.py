@@ -28,8 +28,10 @@ from accord.migrate.trl_losses import (
     Found,
     of_dpo_trainer,
     smoothing_options,
+    weighed_by_policy,
     with_divergence,
     with_nll,
+    with_rest_weighed,
 )
 
 # loss_type -> objective of the trainers that are not DPO's
@@ -74,8 +76,8 @@ RULES = {
     "packing": NotNeeded("rows are packed, always"),
     "model_init_kwargs": Without("name what it sets"),
     "is_encoder_decoder": Without("decoders alone"),
-    "use_weighting": Without("WPO's weights"),
-    "ld_alpha": Without("LD-DPO's weights"),
+    "use_weighting": NotNeeded("of another trainer"),
+    "ld_alpha": NotNeeded("of another trainer"),
     "rpo_alpha": NotNeeded("of a loss that is not chosen"),
     "loss_weights": NotNeeded("of a trainer with one loss"),
     "discopop_tau": NotNeeded("of a loss that is not chosen"),
@@ -215,19 +217,22 @@ def _bent(reading: Reading, name: str) -> Found:
 
 
 def _variant(reading: Reading, losses: Sequence[str], found: Found) -> Found:
-    """Find what other keys make of a loss: an NLL term, another divergence."""
+    """Find what other keys make of a loss: an NLL term, another divergence, weights."""
     loss = ", ".join(losses)
     # Up to 0.28; from 0.29 on it is the second of two losses
     older = number(reading.take("rpo_alpha", 0.0))
     divergence = str(reading.take("f_divergence_type", "reverse_kl"))
     if older:
         found = with_nll("TRL", loss, older)
-    if divergence == "reverse_kl":
-        return found
-    if found.name == "rpo":
-        raise no_such_loss("TRL", f"an NLL term with f_divergence_type {divergence}")
-    coefficient = number(reading.take("f_alpha_divergence_coef", 0.5))
-    return with_divergence(loss, divergence, coefficient)
+    rest = reading.take("ld_alpha")
+    if divergence != "reverse_kl":
+        if found.name == "rpo":
+            raise no_such_loss("TRL", f"an NLL term with f_divergence_type {divergence}")
+        coefficient = number(reading.take("f_alpha_divergence_coef", 0.5))
+        found = with_divergence(loss, divergence, coefficient)
+    if rest is not None:
+        found = with_rest_weighed(loss, found, number(rest))
+    return weighed_by_policy("TRL", found) if reading.take("use_weighting", False) else found
 
 
 def _reference(reading: Reading) -> None:

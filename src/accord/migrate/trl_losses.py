@@ -7,7 +7,7 @@ which Axolotl 0.19.0 takes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accord.config.objective_list import written
@@ -41,6 +41,11 @@ MIXED_NLL = (
     "{tool} averages the NLL over the chosen tokens of each micro-batch, accord over those of the"
     " whole batch: the same where a batch is one micro-batch"
 )
+WPO = (
+    "the product of both weights is not cut off: TRL up to 0.28 cut it at 1, from 0.29 on it does"
+    " not"
+)
+LD = "the tokens past the shorter answer's length weigh alpha, in policy and reference, in both"
 NOTES = {
     "ipo": "TRL divides log-ratios by the answers' lengths, as accord's normalize: token_mean does",
     "dpo_norm": "TRL's default of beta is 0.1, made for sums; of means it is about 5",
@@ -128,6 +133,20 @@ def of_dpo_trainer(tool: str, losses: Any, weights: Any) -> tuple[tuple[str, ...
     return names, Found("+".join(terms), {}, "; ".join(notes), parts)
 
 
+def weighed_by_policy(tool: str, found: Found) -> Found:
+    """Find what WPO's weights make of an objective.
+
+    Raises:
+      UsageError: an NLL term is weighed too, or not: accord weighs pairs.
+    """
+    if found.name == "rpo" or "sft" in found.name:
+        raise no_such_loss(tool, f"{found.name} with WPO's weights")
+    terms = (term.rpartition("*") for term in found.name.split("+"))
+    name = "+".join(f"{weight}{star}wpo*{part}" for weight, star, part in terms)
+    note = "; ".join(filter(None, (found.note, WPO)))
+    return replace(found, name="wpo" if name == "wpo*dpo" else name, note=note)
+
+
 def smoothing_options(
     reading: Reading, key: str, smoothing: float, losses: Sequence[str], found: Found, where: str
 ) -> dict[str, tuple[str, float]]:
@@ -159,6 +178,17 @@ def with_nll(tool: str, loss: str, alpha: float) -> Found:
     if loss != "sigmoid":
         raise no_such_loss(tool, f"{loss} with an NLL term")
     return Found("rpo", {"alpha": alpha}, NLL.format(tool=tool))
+
+
+def with_rest_weighed(loss: str, found: Found, alpha: float) -> Found:
+    """Find DPO with the tokens past the shorter answer's length weighed by α.
+
+    Raises:
+      UsageError: the loss is another than DPO's, which weighs no tokens here.
+    """
+    if loss != "sigmoid" or found.name != "dpo":
+        raise no_such_loss("TRL", f"{found.name} with ld_alpha {alpha:g}")
+    return Found("ld_dpo", {"alpha": alpha}, LD)
 
 
 def with_divergence(loss: str, divergence: str, coefficient: float) -> Found:

@@ -7,7 +7,7 @@ answer drawn from the policy has a weight near 1, whatever the entropy: that is 
 for. Any loss of pairs may be weighed so: `wpo` is DPO, and `wpo*ipo` IPO.
 
 Source: Zhou et al. 2024, arXiv:2406.11827, Eq. 2 with sampled alignment. The product has no upper
-bound, as in TRL 1.16; older releases of TRL cut it off at 1.
+bound, as in TRL from 0.29 on; up to 0.28 it was cut off at 1.
 """
 
 from __future__ import annotations
