@@ -5,6 +5,7 @@ Where the two differ a test says how, and PAPERS.md why.
 
 import inspect
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,11 @@ SAME = {
         {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
         ("f_dpo", {"divergence": "alpha", "alpha": 0.3}),
     ),
+    "ld_alpha": ({"ld_alpha": 0.3}, ("ld_dpo", {"alpha": 0.3})),
+    "ld_alpha of 0": ({"ld_alpha": 0.0, "beta": 0.4}, ("ld_dpo", {"alpha": 0.0, "beta": 0.4})),
+    "use_weighting": ({"use_weighting": True}, ("wpo", {})),
+    "use_weighting of ipo": ({"use_weighting": True, "loss_types": ["ipo"]}, ("wpo*ipo", {})),
+    "both": ({"use_weighting": True, "ld_alpha": 0.3}, ("wpo*ld_dpo", {"alpha": 0.3})),
     "with an NLL term": (
         {"loss_types": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]},
         ("rpo", {"alpha": 0.5}),
@@ -96,11 +102,25 @@ def by_accord(name, options, rows, parts=None):
     columns = [torch.tensor(one) for one in zip(*rows, strict=True)]
     for part in parts or [slice(0, size)]:
         lengths = counts[:size][part], counts[size:][part]
-        policy = pairs(sums[:size][part], sums[size:][part], *lengths)
+        policy = with_columns(pairs(sums[:size][part], sums[size:][part], *lengths))
         against = columns[2][part], columns[3][part]
-        reference = pairs(*against, *lengths) if bound.reference else None
+        reference = with_columns(pairs(*against, *lengths)) if bound.reference else None
         total = total + bound.losses(policy, reference, **given).losses.sum() / size
     return total.item(), torch.autograd.grad(total, sums)[0].tolist()
+
+
+def with_columns(rows):
+    """Add what ld_dpo and wpo read, for answers whose tokens are all alike."""
+    shared = torch.minimum(rows.chosen.count, rows.rejected.count)
+    chosen, rejected = (
+        replace(
+            one,
+            shared=one.sum * (shared / one.count),
+            collision=(trl_code.COLLISION * one.count).to(one.sum.dtype),
+        )
+        for one in (rows.chosen, rows.rejected)
+    )
+    return replace(rows, chosen=chosen, rejected=rejected)
 
 
 def assert_same(theirs, ours, rel=2e-5):

@@ -12,6 +12,7 @@ import torch
 
 PROMPT = 3  # tokens; the last two of them are predicted
 PROMPT_NATS = -1.5  # of each of those
+COLLISION = 0.25  # nats, -log Σ p² of each prediction
 
 
 def accelerator():
@@ -35,7 +36,11 @@ def by_tokens(sums, counts):
 def model_outputs(log_probs):
     nothing = torch.zeros_like(log_probs.detach())
     return SimpleNamespace(
-        log_probs=log_probs, entropy=nothing, mean_logits=nothing, is_top1=nothing.bool()
+        log_probs=log_probs,
+        entropy=nothing,
+        mean_logits=nothing,
+        is_top1=nothing.bool(),
+        log_sum_sq_probs=nothing - COLLISION,
     )
 
 
@@ -74,15 +79,24 @@ def dpo_trainer(settings, rows):
         "use_weighting": False,
     }
     trainer = SimpleNamespace(**common(fields | settings))
+    chosen, rejected = (
+        [row[2 + side] * kept(row, side, trainer.ld_alpha) for row in rows] for side in (0, 1)
+    )
     inputs = {
         "input_ids": mask,
         "attention_mask": mask,
         "completion_mask": mask,
-        "ref_chosen_logps": torch.tensor([row[2] for row in rows]),
-        "ref_rejected_logps": torch.tensor([row[3] for row in rows]),
+        "ref_chosen_logps": torch.tensor(chosen),
+        "ref_rejected_logps": torch.tensor(rejected),
     }
     loss = DPOTrainer._compute_loss(trainer, lambda **_: model_outputs(log_probs), inputs, False)
     return loss.item(), torch.autograd.grad(loss, sums)[0].tolist()
+
+
+def kept(row, side, alpha):
+    """The share of a sum that counts where tokens past the shorter length weigh α."""
+    count, shared = row[4 + side], min(row[4:])
+    return 1.0 if alpha is None else (shared + alpha * (count - shared)) / count
 
 
 def kto_trainer(settings, rows, drift):
