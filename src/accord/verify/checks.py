@@ -35,6 +35,7 @@ LEFT = "a reference that the policy has left"
 FIXED = "a reference that stays"
 MOVING = "a reference that moves"
 BASELINE = "a baseline from the whole batch"
+KEEPS = "something kept from update to update"
 SPREAD = "rows of all lengths"
 QUANTISED = "a quantised base"
 
