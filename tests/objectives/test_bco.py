@@ -139,27 +139,22 @@ def ours(case, delta, beta):
 
 @pytest.mark.parametrize("delta", [0.0, 0.75, -3.5])
 def test_trl_s_pairs_of_the_same_answers(delta):
-    """`bco_pair` of TRL has no shift: it is the sum of a pair's two losses at δ = 0. A shift of the
-    reference by δ / β is one of the reward by δ.
+    """`bco_pair` of TRL 1.16 has no shift: it is the sum of a pair's two losses at δ = 0. A shift
+    of the reference by δ / β is one of the reward by δ.
     """
     pytest.importorskip("trl", minversion="1.16", reason="its losses are those of 1.16")
-    from trl.trainer import dpo_trainer
+    from objectives.test_beside_trl import ROWS, by_trl
 
-    source = dpo_trainer.__file__
-    text = open(source, encoding="utf-8").read()
-    where = text.index('elif loss_type == "bco_pair":')
-    lines = text[where:].splitlines()[1:4]
-    case = Case("bco", {"beta": 0.1}, dtype=torch.float32)
-    won, lost, known_won, known_lost = rewards_of(case)
-    names = {
-        "self": SimpleNamespace(beta=0.1),
-        "F": torch.nn.functional,
-        "chosen_logratios": won - known_won - delta / 0.1,
-        "rejected_logratios": lost - known_lost - delta / 0.1,
-    }
-    exec("\n".join(line.strip() for line in lines), names)
-    good, bad = ours(case, delta, 0.1).chunk(2)
-    assert_close(names["per_sequence_loss"], good + bad, rtol=2e-5, atol=2e-6)
+    for row in ROWS:
+        moved = (*row[:2], *(one + delta / 0.1 for one in row[2:4]), *row[4:])
+        loss, slopes = by_trl({"loss_types": ["bco_pair"]}, [moved])
+        at = torch.tensor(row[:2], requires_grad=True)
+        sides = [True, False]
+        policy, known = labelled(at, sides), labelled(torch.tensor(row[2:4]), sides)
+        mine = bco(policy, known, delta=torch.tensor(delta), beta=0.1).losses.sum()
+        assert loss == pytest.approx(mine.item(), rel=2e-5, abs=2e-6)
+        wanted = torch.autograd.grad(mine, at)[0].tolist()
+        assert slopes == pytest.approx(wanted, rel=2e-5, abs=2e-6)
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.75, -3.5])

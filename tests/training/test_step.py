@@ -22,6 +22,7 @@ METHODS = (
     "orpo",
     "cpo",
     "kto",
+    "bco",
     "sft",
     "training.mine:squared",
 )
