@@ -124,8 +124,8 @@ def bco(
     Args:
       policy, reference: log-probs of the same B labelled answers. No gradient is taken through
         `reference`.
-      delta: the reward shift, a scalar: `bco_shift` of the updates so far. No gradient is taken
-        through it.
+      delta: the reward shift, a scalar: half way between the mean rewards β r of good and of bad
+        answers, here over the updates so far. No gradient is taken through it.
       beta: how strongly to stay near the reference, per nat. Larger stays nearer.
 
     Returns:
