@@ -75,6 +75,11 @@ METRICS = {
         "0 at the start, then small and above 0",
         "0 on nearly every update: all answers are becoming less likely",
     ),
+    "delta": (
+        "BCO's reward shift: half way between the labels' mean rewards, over the updates before",
+        "0 at the first update, then between the rewards of good and of bad answers, behind both",
+        "outside of both rewards: they moved together, and the classifier follows late",
+    ),
     "nll_loss": (
         "NLL of the chosen answer, the part of orpo and cpo that imitates",
         "falls",

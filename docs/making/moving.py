@@ -55,6 +55,7 @@ LOSSES = {
         {"trainer": "dpo", "f_divergence_type": "js_divergence"},
         {"trainer": "dpo", "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
         {"trainer": "kto"},
+        {"trainer": "bco"},
         {"trainer": "orpo"},
         {"trainer": "cpo", "loss_type": "sigmoid"},
         {"trainer": "cpo", "loss_type": "simpo"},

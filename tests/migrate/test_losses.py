@@ -104,6 +104,10 @@ from accord.objectives import resolve
             "stage: kto\nkto_chosen_weight: 2",
             {"name": "kto", "beta": 0.1, "desirable_weight": 2.0, "undesirable_weight": 1.0},
         ),
+        ("trainer: bco\nbeta: 0.2", {"name": "bco", "beta": 0.2}),
+        ("loss_type: bco\ndesirable_weight: 1.3", {"name": "bco", "beta": 0.1}),
+        ("trainer: kto\nloss_type: bco", {"name": "bco", "beta": 0.1}),
+        ("use_peft: false\nmin_density_ratio: 0.2", {"name": "bco", "beta": 0.1}),
         ("stage: dpo\npref_loss: orpo", {"name": "orpo", "weight": 0.1}),
         (
             "stage: dpo\ndpo_label_smoothing: 0.1",
@@ -122,7 +126,8 @@ def test_each_loss_and_its_options(read, text, objective):
     "text, named",
     [
         ("rl: grpo\nbase_model: m", "grpo"),
-        ("loss_type: bco_pair\nbeta: 0.1", "bco_pair"),
+        ("loss_type: bco_pair\nbeta: 0.1", "without BCO's shift"),
+        ("rl: dpo\nbase_model: m\ndpo_loss_type: [bco_pair]", "without BCO's shift"),
         ("loss_type: [sigmoid, bco_pair, sft]\nbeta: 0.1", "bco_pair"),
         ("loss_type: [sigmoid, sft]\nloss_weights: [1, 0]", "1, 0"),
         ("loss_type: [sigmoid]\nloss_weights: [0.5]", "0.5"),

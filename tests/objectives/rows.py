@@ -65,6 +65,15 @@ def build(kind, sums, counts, desirable, margin=0.0):
     return LabelledLogps(first, desirable) if kind == "labelled" else DemonstrationLogps(first)
 
 
+def beside(bound, value):
+    """The keyword that is neither an option nor a row's, KTO's baseline or BCO's shift, with this
+    value; none for most.
+    """
+    if bound.running is not None:
+        return {"delta": value}
+    return {"z0": value} if bound.context else {}
+
+
 class Case:
     """Ordinary random log-probs of B rows, and an objective to run on them."""
 
@@ -95,7 +104,7 @@ class Case:
         against = build(
             self.kind, self.reference if reference is None else reference, counts, desirable
         )
-        context = {"z0": self.z0 if z0 is None else z0} if self.bound.context else {}
+        context = beside(self.bound, self.z0 if z0 is None else z0)
         return self.bound.losses(
             policy, against if self.bound.reference else None, **context
         ).losses

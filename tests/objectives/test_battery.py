@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 from conftest import assert_no_faults
-from objectives.rows import COLLISION, VARIANTS, Case, build, label
+from objectives.rows import COLLISION, VARIANTS, Case, beside, build, label
 from oracles.objectives import EXPECTED, exact, exact_slopes
 from torch.testing import assert_close
 
@@ -39,7 +39,7 @@ def oracle_arguments(case, row):
         for slot in slots
     ]
     extra = (
-        {"desirable": bool(case.desirable[row]), "z0": float(case.z0)}
+        {"desirable": bool(case.desirable[row]), **beside(case.bound, float(case.z0))}
         if case.bound.rows == "labelled"
         else {}
     )
@@ -200,7 +200,7 @@ def test_metrics_are_one_number_a_row_and_detached(variant):
     case.z0.requires_grad_()
     rows = build(case.kind, case.policy.requires_grad_(), case.counts, case.desirable)
     against = build(case.kind, case.reference, case.counts, case.desirable)
-    context = {"z0": case.z0} if case.bound.context else {}
+    context = beside(case.bound, case.z0)
     output = case.bound.losses(rows, against if case.bound.reference else None, **context)
     for value in output.metrics.values():
         assert value.shape == output.losses.shape and not value.requires_grad
@@ -216,7 +216,7 @@ def test_rows_of_unequal_number_are_refused(name):
             bound.losses(
                 build(case.kind, case.policy, case.counts, case.desirable),
                 build(case.kind, case.reference[:, :1], case.counts[:, :1], case.desirable[:1]),
-                **({"z0": case.z0} if bound.context else {}),
+                **beside(bound, case.z0),
             )
     if bound.rows == "pairs":
         lopsided = build(
@@ -253,7 +253,7 @@ def test_every_keyword_is_bounded():
         objective = OBJECTIVES[name]
         parameters = inspect.signature(objective.function).parameters.values()
         keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
-        assert keywords - set(objective.kinds) == ({"z0"} if objective.context else set())
+        assert keywords - set(objective.kinds) == set(beside(objective, 0.0))
         assert set(objective.kinds) <= keywords
 
     assert_no_faults(OBJECTIVES, check)

@@ -47,6 +47,7 @@ AT_REFERENCE = [
     ("kto", {}, 0.5),
     ("kto", {"desirable_weight": 3, "undesirable_weight": 3}, 1.5),
     ("kto", {"desirable_weight": 3}, None),
+    ("bco", {}, math.log(2)),
     ("simpo", {}, None),
     ("orpo", {}, None),
     ("cpo", {}, None),

@@ -67,6 +67,7 @@ def test_an_unknown_keyword_names_the_nearest(name, said, meant):
         ("ipo", "gamma"),
         ("sft", "beta"),
         ("kto", "z0"),
+        ("bco", "delta"),
         ("orpo", "beta"),
     ],
 )

@@ -222,6 +222,12 @@ def kto(xp, answer, desirable, z0, beta, desirable_weight, undesirable_weight):
     return undesirable_weight - undesirable_weight * sigma(xp, beta * (z0 - log_ratio(answer)))
 
 
+def bco(xp, answer, desirable, delta, beta):
+    """Jung et al. 2024: the cross-entropy of a classifier whose logit is the shifted reward."""
+    good = sigma(xp, beta * log_ratio(answer) - delta)
+    return -xp.log(good if desirable else 1 - good)
+
+
 def sft(xp, answer):
     """Negative log-likelihood."""
     return -sum(answer[0])
@@ -319,6 +325,7 @@ EXPECTED = {
         ({"beta": 0.4, "desirable_weight": 1.5, "undesirable_weight": 0.75},),
         rate=4e-4,
     ),
+    "bco": Expected(bco, {"beta": 0.1}, ({"beta": 0.4},), rate=4e-4),
     "sft": Expected(sft, {}),
     "bradley_terry": Expected(
         bradley_terry,

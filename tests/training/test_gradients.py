@@ -15,7 +15,7 @@ from accord.objectives import OBJECTIVES, BoundObjective
 from accord.verify.gradient_proofs import GradientGap, gradient_findings
 from accord.verify.preflight import noise_floor, probe
 
-METHODS = ("dpo", "ipo", "kto", "simpo", "orpo", "sft", "bradley_terry")
+METHODS = ("dpo", "ipo", "kto", "bco", "simpo", "orpo", "sft", "bradley_terry")
 
 
 @pytest.fixture

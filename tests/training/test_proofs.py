@@ -35,12 +35,13 @@ CHECKS = {
     [
         {"method": "dpo"},
         {"method": "kto"},
+        {"method": "bco"},
         {"method": "sft"},
         {"method": "dpo", "lora": False},
         {"method": "ipo", "dtype": "bfloat16", "reference": "frozen"},
         {"method": "dpo", "assignments": ["model.lora.dora=true"]},
     ],
-    ids=["dpo", "kto", "sft", "all-weights", "bfloat16-frozen", "dora"],
+    ids=["dpo", "kto", "bco", "sft", "all-weights", "bfloat16-frozen", "dora"],
 )
 def test_a_clean_run_proves_everything(changes, tiny_folder, pairs_file):
     found = {

@@ -116,6 +116,8 @@ def test_no_world_changes_the_gradient(method, tiny_folder, tmp_path):
 RUNS = {
     "lora": ({"set": {"evaluate.every": 2}}, (2,)),
     "kto": ({"method": "kto", "batch_size": 5, "set": {"train.micro_tokens": 64}}, (4,)),
+    # its shift is of the rows of all ranks
+    "bco": ({"method": "bco", "batch_size": 5, "set": {"evaluate.every": 1}}, (2,)),
     # a part by rows, and one by tokens of the whole batch
     "mixture": (
         {"method": "wpo*ld_dpo+0.1*sft", "batch_size": 5, "set": {"evaluate.every": 2}},

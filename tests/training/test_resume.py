@@ -29,6 +29,8 @@ CASES = {
     "dropout": {"set": {"model.lora.dropout": 0.3, "checkpoint.every": 2}},
     "all-weights": {"lora": False},
     "kto": {"method": "kto", "set": {"checkpoint.every": 1, "checkpoint.keep": 1}},
+    # what the objective keeps goes on as well, also into evaluations
+    "bco": {"method": "bco", "steps": 6, "stop": 3, "held_out": True, "set": {"evaluate.every": 2}},
     "cached": {"reference": "cached", "dtype": "bfloat16"},
     "mixture": {"method": "dpo+0.1*sft"},
     "more columns": {"method": "wpo*ld_dpo", "set": {"reference": "cached"}},

@@ -25,6 +25,7 @@ METHODS = (
     "orpo",
     "cpo",
     "kto",
+    "bco",
     "sft",
     "training.mine:squared",
 )

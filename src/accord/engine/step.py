@@ -8,8 +8,8 @@ A mean per micro-batch would give small ones more weight: eighteen trainers had 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from accord.objectives import BoundObjective
 from accord.objectives.policy_table import BoundPolicy
 from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
 
+RUNNING = "running/"  # before the names of what an objective keeps, in a checkpoint
+
 
 @dataclass(frozen=True)
 class UpdateContext:
@@ -41,6 +43,13 @@ class UpdateContext:
     budget: MicroBudget
     seed: int
     world: World = ALONE  # the ranks that share a batch
+    # what the objective keeps from update to update: one state for all copies, changed by `follow`
+    running: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rule = self.objective.running
+        if rule is not None and not self.running:
+            self.running.update(rule.start)
 
     @property
     def micro_tokens(self) -> int:
@@ -54,6 +63,23 @@ class UpdateContext:
     @property
     def kind(self) -> str:
         return self.objective.rows
+
+    def follow(self, records: Records) -> None:
+        """Take the rows of an update that was made into what the objective keeps."""
+        if (rule := self.objective.running) is not None:
+            self.running.update(rule.after(self.running, records.tensors()))
+
+    def running_state(self) -> dict[str, Tensor]:
+        """Return what the objective keeps as tensors for a checkpoint, by name."""
+        return {
+            RUNNING + name: torch.tensor(value, dtype=torch.float64)
+            for name, value in self.running.items()
+        }
+
+    def load_running(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what the objective had kept when these tensors were saved."""
+        for name in self.running:
+            self.running[name] = tensors[RUNNING + name].item()
 
     def keep_company(self, trees: Sequence[Tree]) -> None:
         """Make the pass of the reference that other ranks make with rows of theirs, if it is a
@@ -112,10 +138,13 @@ def whole_batch_context(
     learner: UpdateContext, batch: Batch, poll: Callable[[], None] = lambda: None
 ) -> dict[str, Tensor]:
     """Compute the keywords that couple the rows (KTO's z0, a mixture's rows per token) from the
-    whole batch, whatever its split, without gradient.
+    whole batch, whatever its split, and those that earlier updates give (BCO's shift), without
+    gradient.
     """
+    given = learner.objective.of_batch([tree.counts for tree in batch.trees])
+    given |= learner.objective.from_running(learner.running)
     if learner.objective.context is None:
-        return learner.objective.of_batch([tree.counts for tree in batch.trees])
+        return given
     world = learner.world
     poll = world.poll_together(poll)
 
@@ -136,7 +165,7 @@ def whole_batch_context(
     policy, known, count = (
         table[name].to(learner.forward.model.device) for name in ("policy", "reference", "count")
     )
-    return learner.objective.context(Logps(policy, count), Logps(known, count))
+    return given | learner.objective.context(Logps(policy, count), Logps(known, count))
 
 
 def row_losses(

@@ -6,7 +6,7 @@ their ratio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -78,8 +78,12 @@ def evaluate(
     reference: Reference | None,
     poll: Callable[[], None] = lambda: None,
     world: World = ALONE,
+    running: Mapping[str, float] | None = None,
 ) -> Records:
     """Compute the records of every held-out row, whole on every rank.
+
+    `running` is what the objective has kept of the updates so far, if it keeps anything. Without it
+    there is no loss: a finished model does not say what it was.
 
     Weights, gradients and random state stay as they are.
     """
@@ -88,11 +92,13 @@ def evaluate(
     if reference is not None and reference.moves:
         held_out.forget_reference()
     context = _context(held_out, forward, objective, reference, poll, world)
-    if held_out.kind == objective.rows:
-        context |= objective.of_batch([tree.counts for tree in held_out.trees])
     # A loss exists only for the kind of rows that the objective takes; KTO's needs answers to other
     # prompts, and rows of one prompt have none.
     scored = held_out.kind == objective.rows and bool(context or objective.context is None)
+    scored &= running is not None or objective.running is None
+    if scored:
+        context |= objective.of_batch([tree.counts for tree in held_out.trees])
+        context |= objective.from_running(running or {})
 
     def record_group(records: Records, number: int, tokens: TokenLogps | TokenScores) -> None:
         group, known = groups[number], None

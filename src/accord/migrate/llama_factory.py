@@ -59,7 +59,10 @@ RULES = {
     "shift_attn": Without("attention as the model has it"),
     "rope_scaling": Without("positions as the model has them"),
     "pref_ftx": Without("an NLL term on top of this loss; rpo is dpo with one"),
-    "pref_bco_weight": Without("BCO's term"),
+    "pref_bco_weight": Without(
+        "its term has a pair's two losses and a mean over micro-batches; bco takes labelled"
+        " answers, and is not mixed"
+    ),
     "ld_alpha": Without("LD-DPO's weights, there in the policy's log-probs alone"),
     "ref_model": Without("the reference is the model that training starts from"),
     "ref_model_adapters": Without("the reference is the model that training starts from"),

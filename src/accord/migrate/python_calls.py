@@ -20,7 +20,7 @@ from typing import Any
 
 from accord.errors import UsageError
 
-TRAINERS = {"DPO": "dpo", "KTO": "kto", "ORPO": "orpo", "CPO": "cpo"}
+TRAINERS = {"DPO": "dpo", "KTO": "kto", "BCO": "bco", "ORPO": "orpo", "CPO": "cpo"}
 CONFIGS = {f"{name}Config": kind for name, kind in TRAINERS.items()}
 RUNS = {f"{name}Trainer": kind for name, kind in TRAINERS.items()}
 # peft's names -> TRL's, and what peft takes where a name is not given

@@ -288,9 +288,10 @@ def every(reading: Reading, strategy: str, steps: str, path: str) -> None:
         reading.say("not needed", strategy, f"nothing is done every so many steps: {how!r:.40}")
 
 
-def no_such_loss(tool: str, name: object) -> UsageError:
+def no_such_loss(tool: str, name: object, why: str = "") -> UsageError:
     return UsageError(
         f"{tool}'s loss {name!r:.80} has no equivalent here: accord methods lists what accord has."
-        "\nNothing was written. A loss of your own can be trained as module:function; see"
+        + (f" {why}" if why else "")
+        + "\nNothing was written. A loss of your own can be trained as module:function; see"
         " docs/own.md."
     )

@@ -36,10 +36,19 @@ from accord.migrate.trl_losses import (
 
 # loss_type -> objective of the trainers that are not DPO's
 LOSSES = {
-    "kto": {"kto": "kto"},
+    "kto": {"kto": "kto", "bco": "bco"},  # of 0.9; from 0.10 to 1.12 BCO had a trainer of its own
+    "bco": {"bco": "bco"},
     "orpo": {"orpo": "orpo"},
     "cpo": {"sigmoid": "cpo", "simpo": "simpo", "cpo": "cpo"},
 }
+
+SHIFT = (
+    "TRL's loss at the same shift; its shift is the mean of all rewards up to and with the"
+    " micro-batch, accord's half way between the labels' means over the updates before, so that no"
+    " split into micro-batches changes it"
+)
+DENSITY_RATIOS = ("min_density_ratio", "max_density_ratio")
+UDM = "the weights of other prompts (underlying distribution matching) are left out"
 
 # which rows of the data are trained on, and which are held out
 SPLITS = {"dataset_train_split": "data.train", "dataset_test_split": "data.held_out"}
@@ -80,6 +89,11 @@ RULES = {
     "ld_alpha": NotNeeded("of another trainer"),
     "rpo_alpha": NotNeeded("of a loss that is not chosen"),
     "loss_weights": NotNeeded("of a trainer with one loss"),
+    "prompt_sample_size": Without(UDM),
+    "min_density_ratio": Without(UDM),
+    "max_density_ratio": Without(UDM),
+    "desirable_weight": NotNeeded("TRL's bco weighs no label"),
+    "undesirable_weight": NotNeeded("TRL's bco weighs no label"),
     "discopop_tau": NotNeeded("of a loss that is not chosen"),
     "f_divergence_type": NotNeeded("dpo's is reverse KL"),
     "f_alpha_divergence_coef": NotNeeded("of a divergence that is not chosen"),
@@ -94,12 +108,14 @@ RULES = {
 
 
 def kind_of(settings: Mapping[str, Any]) -> str:
-    """Find out which of TRL's trainers a file is for: dpo, kto, orpo or cpo. It does not say so
-    itself.
+    """Find out which of TRL's trainers a file is for: dpo, kto, bco, orpo or cpo. It does not say
+    so itself.
     """
     loss = _loss(settings.get("loss_type"))
     if "trainer" in settings:
         return str(settings["trainer"])
+    if loss == "bco" or {"prompt_sample_size", *DENSITY_RATIOS} & set(settings):
+        return "bco"
     if {"desirable_weight", "undesirable_weight"} & set(settings) or loss in (
         "kto",
         "apo_zero_unpaired",
@@ -204,7 +220,7 @@ def _objective(reading: Reading, kind: str) -> None:
         if number(reading.take("cpo_alpha", 1.0)) != 0:
             reading.say("no equivalent", "cpo_alpha", common.SIMPO_NLL)
     options |= {option: ("loss_type", value) for option, value in found.options.items()}
-    note = common.ORPO_NLL if name == "orpo" else found.note
+    note = {"orpo": common.ORPO_NLL, "bco": SHIFT}.get(name, found.note)
     common.objective(reading, name, options, "loss_type", note)
 
 
@@ -275,7 +291,7 @@ def _adapters(reading: Reading) -> None:
 
 
 def defaults(settings: Mapping[str, Any]) -> tuple[Default, ...]:
-    rates = {"dpo": 1e-6, "kto": 1e-6, "orpo": 1e-6, "cpo": 1e-6}
+    rates = {"dpo": 1e-6, "kto": 1e-6, "bco": 5e-7, "orpo": 1e-6, "cpo": 1e-6}
     kind = kind_of(settings)
     adapters = (
         (Default("lora_r", 16), Default("lora_alpha", 32), Default("lora_dropout", 0.05))

@@ -28,6 +28,13 @@ DPO_LOSSES = {
     "apo_down": "apo_down",
     "sigmoid_norm": "dpo_norm",
 }
+# losses that look like one of ours -> why they are not
+NOT_OURS = {
+    "bco_pair": (
+        "TRL 1.16's bco_pair compares each answer of a pair with a reward of 0, without BCO's"
+        " shift; accord's bco has the shift, and takes pairs as labelled answers: --method bco."
+    )
+}
 SMOOTHED = ("robust", "exo_pair")  # the others do not look at label_smoothing
 
 # f_divergence_type -> f_dpo's divergence
@@ -120,7 +127,7 @@ def of_dpo_trainer(tool: str, losses: Any, weights: Any) -> tuple[tuple[str, ...
         name = parts[names[0]]
         return names, Found(name, {}, NOTES.get(name, ""))
     if strange := [loss for loss in names if loss not in {*DPO_LOSSES, "sft"}]:
-        raise no_such_loss(tool, strange[0])
+        raise no_such_loss(tool, strange[0], NOT_OURS.get(strange[0], ""))
     if not parts:
         raise no_such_loss(tool, "sft, which its own trainer has")
     terms = (

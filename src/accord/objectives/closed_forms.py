@@ -299,6 +299,13 @@ def kto(row: Row, options: dict, z0: float) -> Value:
     return weight * _sigmoid(-x), (-weight * sign * options["beta"] * _sigmoid(x) * _sigmoid(-x),)
 
 
+def bco(row: Row, options: dict, z0: float) -> Value:
+    """Compute -log σ(βr - δ) if desirable, -log σ(δ - βr) if not; z0 is δ."""
+    sign = 1 if row.desirable else -1
+    x = sign * (options["beta"] * row.answers[0].ratio - z0)
+    return _softplus(-x), (-sign * options["beta"] * _sigmoid(-x),)
+
+
 def sft(row: Row, options: dict, z0: float) -> Value:
     """Compute -S."""
     return -row.answers[0].policy, (-1.0,)

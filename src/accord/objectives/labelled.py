@@ -1,14 +1,19 @@
-"""Kahneman-Tversky Optimization: answers labelled good or bad, one at a time, each compared with
-the reference.
+"""Answers labelled good or bad, one at a time, each compared with the reference:
+Kahneman-Tversky Optimization and Binary Classifier Optimization.
 
-Ours differs from HALOs in one way: the baseline z0 is computed by the step over the whole batch and
-passed in, so this file needs no process group, and splitting a batch into micro-batches changes
-nothing.
+What a row is compared with beside the reference is passed in, so this file needs no process group,
+and splitting a batch into micro-batches changes nothing: KTO's baseline z0 is computed by the step
+over the whole batch (HALOs: over a micro-batch), BCO's shift from the updates before it (TRL: its
+own micro-batch and those before).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from accord.objectives.numerics import log_ratio
@@ -101,3 +106,79 @@ def kto_baseline(policy: Logps, reference: Logps) -> Tensor:
             " (train.batch_size)."
         )
     return log_ratio(policy, reference).detach().mean().clamp(min=0)
+
+
+@bounded(beta=Number(above=0, hint="Papers use 0.01 to 0.5."))
+def bco(
+    policy: LabelledLogps, reference: LabelledLogps, *, delta: Tensor, beta: float = 0.1
+) -> LossOutput:
+    """Binary Classifier Optimization: tell good answers from bad ones by their implicit reward.
+
+        L = -log σ(β r - δ)       if desirable
+            -log σ(-(β r - δ))    if not
+        r = log π(y|x) - log ref(y|x), summed over tokens
+
+    The paper's weights for good and bad answers of different prompts (underlying distribution
+    matching) are left out: they need a classifier of prompts.
+
+    Args:
+      policy, reference: log-probs of the same B labelled answers. No gradient is taken through
+        `reference`.
+      delta: the reward shift, a scalar: half way between the mean rewards β r of good and of bad
+        answers, here over the updates so far. No gradient is taken through it.
+      beta: how strongly to stay near the reference, per nat. Larger stays nearer.
+
+    Returns:
+      losses [B], not reduced; metric `delta`, the shift, named as in TRL.
+
+    Raises:
+      UsageError: a keyword out of bounds, or unequal numbers of rows.
+
+    Source: Jung et al. 2024, arXiv:2404.04656.
+    """
+    ratio = log_ratio(policy.completion, reference.completion)  # [B]
+    shift = delta.detach().to(ratio)
+    gain = beta * ratio - shift
+    losses = -F.logsigmoid(torch.where(policy.desirable, gain, -gain))
+    return LossOutput(losses, {"delta": shift.expand_as(losses)})
+
+
+# Sums and counts of the rewards of good and of bad answers, of the rows of all updates so far.
+NO_REWARDS = {"good": 0.0, "goods": 0.0, "bad": 0.0, "bads": 0.0}
+
+
+def bco_shift(state: Mapping[str, float]) -> dict[str, Tensor]:
+    """Compute BCO's reward shift: half way between the mean rewards of good and of bad answers.
+
+        δ = (mean of β r over good answers + mean of β r over bad answers) / 2
+
+    A label that has not come yet has no mean, and the other's stands alone. Before the first update
+    δ is 0, which is exact where the policy is the reference.
+
+    Args:
+      state: sums and counts as `after_bco` keeps them.
+
+    Returns:
+      keyword `delta`, a float64 scalar.
+
+    Source: Jung et al. 2024, arXiv:2404.04656, reward shift.
+    """
+    sums = ((state["good"], state["goods"]), (state["bad"], state["bads"]))
+    means = [total / count for total, count in sums if count]
+    shift = sum(means) / len(means) if means else 0.0
+    return {"delta": torch.tensor(shift, dtype=torch.float64)}
+
+
+def after_bco(state: Mapping[str, float], records: Mapping[str, Tensor]) -> dict[str, float]:
+    """Add the rewards of an update's rows to BCO's sums; their order changes no bit.
+
+    Args:
+      records: columns `rewards/chosen` and `rewards/rejected`, [B], NaN where a row lacks the side.
+    """
+    found = dict(state)
+    for side, name in (("chosen", "good"), ("rejected", "bad")):
+        rewards = records[f"rewards/{side}"].double()
+        rewards = rewards[~rewards.isnan()]
+        found[name] += math.fsum(rewards.tolist())
+        found[f"{name}s"] += len(rewards)
+    return found

@@ -293,6 +293,11 @@ def _rows(name: str, terms: Sequence[Term]) -> str:
                 f"objective {name!r}: a row's loss under {part.name} depends on a baseline from"
                 " answers to other prompts, for which a mixture has no place. It is not mixed."
             )
+        if part.running is not None:
+            raise UsageError(
+                f"objective {name!r}: a row's loss under {part.name} depends on the updates before,"
+                " and a mixture keeps nothing from update to update. It is not mixed."
+            )
     kinds = {term.objective.rows for term in terms}
     if kinds == {"pairs", "demonstrations"}:
         return "pairs"  # of which the chosen answers are demonstrations

@@ -62,6 +62,20 @@ MEASURED_WIDTH = 576
 
 
 @dataclass(frozen=True)
+class Running:
+    """Numbers that an objective keeps from update to update, such as BCO's means of rewards.
+
+    Pure functions of a state: the run holds it, and its checkpoints do. An update's losses see what
+    the updates before it left, so neither micro-batches nor ranks can change them.
+    """
+
+    start: Mapping[str, float]  # the state before the first update
+    keywords: Callable[[Mapping[str, float]], dict[str, Tensor]]  # state -> keywords of the loss
+    # state, columns [B] of the records of a whole batch -> the state after its update
+    after: Callable[[Mapping[str, float], Mapping[str, Tensor]], dict[str, float]]
+
+
+@dataclass(frozen=True)
 class Objective:
     """One row of the table: a loss function, its needs and its meaning."""
 
@@ -97,6 +111,7 @@ class Objective:
     context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None
     # answer tokens of each row of a whole batch -> keywords
     of_batch: Callable[[Sequence[Sequence[int]]], dict[str, Tensor]] | None = None
+    running: Running | None = None  # what it keeps from update to update, if anything
     # options -> options: checks between keywords, defaults that depend
     complete: Callable[[dict], dict] = dict
     # loss and slopes of one row in plain floats; a custom function has none
@@ -200,7 +215,8 @@ class BoundObjective:
         Args:
           policy: log-probs (or scores) of rows of the kind `rows`, which is one of these types.
           reference: log-probs of the same rows, exactly where `reference` is true.
-          context: what `context` or `of_batch` computed from the whole batch.
+          context: what `context` or `of_batch` computed from the whole batch, and what `running`
+            made of the updates before it.
 
         Raises:
           UsageError: a reference is missing, or given but not used.
@@ -290,6 +306,18 @@ class BoundObjective:
           counts: the tokens of each answer, row by row.
         """
         return self.objective.of_batch(counts) if self.objective.of_batch is not None else {}
+
+    @property
+    def running(self) -> Running | None:
+        return self.objective.running
+
+    def from_running(self, state: Mapping[str, float]) -> dict[str, Tensor]:
+        """Compute the keywords that the updates so far give; none for most objectives.
+
+        Args:
+          state: what `running` kept of them.
+        """
+        return self.objective.running.keywords(state) if self.objective.running else {}
 
     @property
     def parts(self) -> tuple[BoundObjective, ...]:

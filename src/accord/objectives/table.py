@@ -6,15 +6,16 @@ it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from accord.objectives import closed_forms
 from accord.objectives.custom import load_custom
-from accord.objectives.labelled import kto, kto_baseline
+from accord.objectives.labelled import NO_REWARDS, after_bco, bco, bco_shift, kto, kto_baseline
 from accord.objectives.mixture import is_mixture, mixture
-from accord.objectives.objective import BoundObjective, Objective
+from accord.objectives.objective import BoundObjective, Objective, Running
 from accord.objectives.options import nearest
 from accord.objectives.pair_table import PAIRS_WITH_REFERENCE
 from accord.objectives.pairs import beta_log_ratio
@@ -143,6 +144,14 @@ def _kto_convention(options: dict) -> str:
     )
 
 
+def _bco_convention(options: dict) -> str:
+    return (
+        f"log-ratios are sums over answer tokens, beta = {options['beta']:g} per nat; reward shift"
+        " delta half way between the mean rewards of good and of bad answers, over all updates"
+        " before; no weights for other prompts (UDM)"
+    )
+
+
 def _sft_convention(options: dict) -> str:
     return (
         "NLL of answer tokens (no prompt tokens), divided by the answer tokens of the whole batch"
@@ -263,6 +272,24 @@ _ROWS = (
         also_called=("kto_pair",),
         batch_size=32,
         batch_reason="KTO needs both labels in a batch: 8 to 128",
+    ),
+    Objective(
+        "bco",
+        bco,
+        rows="labelled",
+        reference=True,
+        reward=beta_log_ratio,
+        convention=_bco_convention,
+        learning_rate=4e-4,
+        source="Jung et al. 2024, arXiv:2404.04656",
+        when="as kto, as a classifier: an answer that is told wrongly keeps its slope",
+        # before the first update, where the shift is 0
+        at_reference=lambda options: math.log(2),
+        running=Running(NO_REWARDS, bco_shift, after_bco),
+        closed_form=closed_forms.bco,
+        also_called=("bce", "binary_classifier"),
+        batch_size=32,
+        batch_reason="a classifier needs both labels in a batch, as KTO does",
     ),
     Objective(
         "sft",

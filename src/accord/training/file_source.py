@@ -192,6 +192,7 @@ class FileSource:
                 learner.reference,
                 context.poll,
                 learner.world,
+                learner.running,
             ),
             partial(self._shrink, context),
             alone=learner.world.size == 1,

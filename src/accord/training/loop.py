@@ -105,6 +105,7 @@ def make_update(run: Run) -> None:
     raise_if_refused(run, run.watch.before_update(batch, records, norm.item()))
     rate = ready.optimizer.update(progress.step, norm)
     progress.step += 1
+    ready.learner.follow(records)
     if ready.learner.reference is not None:
         ready.learner.reference.follow(progress.step, ready.optimizer.masters.masters)
     progress.tokens += sum(tree.tokens for tree in batch.trees)

@@ -59,18 +59,25 @@ class PreparedRun:
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor that the next update depends on."""
-        reference = self.learner.reference
-        return self.optimizer.state() | (reference.state() if reference is not None else {})
+        return self.optimizer.state() | self._beside()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each tensor of `state`, by name; nothing is gathered for it."""
-        reference = self.learner.reference
-        own = reference.state() if reference is not None else {}
+        own = self._beside()
         return self.optimizer.shapes() | {name: tuple(own[name].shape) for name in own}
+
+    def _beside(self) -> dict[str, Tensor]:
+        """Return the tensors that are not the optimizer's: a moving reference's, what the objective
+        keeps.
+        """
+        reference = self.learner.reference
+        moving = reference.state() if reference is not None else {}
+        return self.learner.running_state() | moving
 
     def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Restore the state that the run had `updates` updates after its start."""
         self.optimizer.load_state(tensors, updates)
+        self.learner.load_running(tensors)
         if self.learner.reference is not None:
             self.learner.reference.load_state(tensors)
 

@@ -8,7 +8,7 @@ row are compared with a closed form that shares no code with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +76,17 @@ _MISMATCHED = (
 
 # Whole batches for objectives that depend on the number of answer tokens: short and long answers.
 _SIZES = (((3, 5), (4, 2), (1, 1)), ((61, 9), (128, 40)))
+
+
+# Rewards of labelled rows for objectives that keep something of the updates before: good answers
+# ahead, then all of them far below.
+_REWARDS = tuple(
+    {"rewards/chosen": torch.tensor(good), "rewards/rejected": torch.tensor(bad)}
+    for good, bad in (
+        ((1.25, math.nan, 0.5), (math.nan, -0.75, math.nan)),
+        ((-9.5, math.nan, math.nan), (math.nan, -20.25, -31.0)),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -173,6 +184,14 @@ def _contexts(bound: BoundObjective) -> Iterator[tuple[dict[str, Tensor], float]
     """Yield whole-batch keywords to evaluate under, each with the number (a baseline z0) that its
     closed form must use.
     """
+    if (rule := bound.running) is not None:
+        state: Mapping[str, float] = rule.start
+        for rewards in (None, *_REWARDS):
+            if rewards is not None:
+                state = rule.after(state, rewards)
+            given = bound.from_running(state)
+            yield given, next(iter(given.values())).item()
+        return
     if bound.context is None:
         for rows in _SIZES:
             given = bound.of_batch(rows)

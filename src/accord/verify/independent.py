@@ -222,9 +222,10 @@ def numerics(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
 
 def _nan_stays(learner: UpdateContext, trees: Sequence[Tree], logps: Logps | Scores) -> bool:
     context = learner.objective.of_batch([tree.counts for tree in trees])
+    context |= learner.objective.from_running(learner.running)
     if learner.objective.context is not None:
         assert isinstance(logps, Logps), "a baseline is one of log-probs"
-        context = learner.objective.context(logps, logps)
+        context |= learner.objective.context(logps, logps)
     broken = replace(logps, sum=torch.full_like(logps.sum, float("nan")))
     rows = as_rows(learner.kind, trees, broken)
     known = as_rows(learner.kind, trees, logps) if learner.objective.reference else None

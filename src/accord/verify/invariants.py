@@ -28,7 +28,18 @@ from accord.monitor.settings import why_no_gradient
 from accord.runs.ranks import of_all_ranks
 from accord.sampling.sampler import Sample
 from accord.types import Finding, Logps, Tree
-from accord.verify.checks import AT_START, BASELINE, FIXED, MOVING, ROLLOUTS, ROWS, WHOLE, C, Check
+from accord.verify.checks import (
+    AT_START,
+    BASELINE,
+    FIXED,
+    KEEPS,
+    MOVING,
+    ROLLOUTS,
+    ROWS,
+    WHOLE,
+    C,
+    Check,
+)
 from accord.verify.independent import distance, sums_by_definition
 from accord.verify.record_checks import RecordChecks
 from accord.verify.row_checks import baseline_of, untouched
@@ -72,6 +83,7 @@ class InvariantChecks(RecordChecks):
     probe: list[Tree] = field(init=False)
     known: Logps | None = None  # the reference's log-probs of the probe rows
     seen: Counter[int] = field(default_factory=Counter)  # rows of this epoch
+    kept: dict[str, float] = field(init=False)  # what the objective should have kept
     _before: dict[str, Tensor] = field(default_factory=dict)
     _saved: bool = False
 
@@ -81,7 +93,7 @@ class InvariantChecks(RecordChecks):
         reference = ready.learner.reference
         if isinstance(reference, Moving):  # only this one has a rule to check
             self.follower = ReferenceProbe(reference, ready.optimizer.masters)
-        self.still = dict(still(ready))
+        self.still, self.kept = dict(still(ready)), dict(ready.learner.running)
         self.probe = sorted(
             ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
         )[:2]
@@ -100,6 +112,8 @@ class InvariantChecks(RecordChecks):
             found.add(AT_START)
         if learner.objective.context is not None:
             found.add(BASELINE)
+        if learner.objective.running is not None:
+            found.add(KEEPS)
         return frozenset(found)
 
     def _run(self, table: Iterable[Check[C]], about: C) -> list[Finding]:
@@ -124,6 +138,8 @@ class InvariantChecks(RecordChecks):
             self.seen = Counter()
         found = super().before_update(batch, records, norm)
         self.seen.update(tree.row for tree in batch.trees)
+        if (rule := self.ready.learner.objective.running) is not None:
+            self.kept = rule.after(self.kept, records.tensors())
         return found
 
     # ------------------------------------------------------------ before an update
@@ -132,6 +148,20 @@ class InvariantChecks(RecordChecks):
         """Compare the masters' gradients with those of the backward passes."""
         # not always: on a GPU it waits for each tensor
         return self.arrivals.check() if self.following(update) or update % EVERY == 0 else []
+
+    def keeps(self, update: int) -> list[Finding]:
+        """Compare what the objective keeps with the rows of all updates since this process began,
+        counted here.
+        """
+        if self.ready.learner.running == self.kept:
+            return []
+        return [
+            broken(
+                "kept",
+                f"before update {update} the objective keeps {self.ready.learner.running}; the rows"
+                f" so far give {self.kept}",
+            )
+        ]
 
     def first_batch(self, batch: Batch, records: Records) -> list[Finding]:
         if batch.index or _drops(self.ready):

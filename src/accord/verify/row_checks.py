@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -23,6 +24,7 @@ SIDES = ("chosen", "rejected")
 LOSS = 1e-3  # relative, absolute under 1: float32 log-probs of hundreds of nats
 # of a row's loss along its answers' log-probs, absolute, beside LOSS as a relative one
 SLOPE = 1e-5
+NOTHING_KEPT: Mapping[str, float] = MappingProxyType({})
 
 
 def bookkeeping(
@@ -128,13 +130,20 @@ def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> li
 
 
 def losses_as_closed(
-    objective: BoundObjective, trees: Sequence[Tree], records: Records
+    objective: BoundObjective,
+    trees: Sequence[Tree],
+    records: Records,
+    running: Mapping[str, float] = NOTHING_KEPT,
 ) -> list[Finding]:
-    """Compare each row's loss with the closed form at the log-probs that were recorded with it."""
+    """Compare each row's loss with the closed form at the log-probs that were recorded with it.
+
+    Args:
+      running: what the objective has kept of the updates before, if it keeps anything.
+    """
     form = objective.closed_form
     if form is None or "loss" not in records:
         return []
-    whole = whole_of(objective, trees, records)
+    whole = whole_of(objective, trees, records, running)
     for row, tree, loss in zip(
         numbers_of(trees, records), trees, records["loss"].tolist(), strict=True
     ):
@@ -156,10 +165,16 @@ def losses_as_closed(
 
 
 def slopes_as_closed(
-    objective: BoundObjective, trees: Sequence[Tree], records: Records
+    objective: BoundObjective,
+    trees: Sequence[Tree],
+    records: Records,
+    running: Mapping[str, float] = NOTHING_KEPT,
 ) -> list[Finding]:
     """Compare the gradient at each answer's log-prob with the closed form's over the batch's one
     denominator.
+
+    Args:
+      running: what the objective has kept of the updates before, if it keeps anything.
     """
     form = objective.closed_form
     if form is None or "slope/chosen" not in records:
@@ -167,7 +182,7 @@ def slopes_as_closed(
     tokens = sum(len(completion) for tree in trees for completion in tree.completions)
     total = tokens if objective.denominator == "tokens" else len(trees)
     got = [records[f"slope/{side}"].tolist() for side in SIDES]
-    whole = whole_of(objective, trees, records)
+    whole = whole_of(objective, trees, records, running)
     for number, (row, tree) in enumerate(zip(numbers_of(trees, records), trees, strict=True)):
         _, wanted = form(row, objective.options, whole)
         for side, slope in zip(sides_of(tree), mean_slopes(row, wanted), strict=True):
@@ -191,12 +206,14 @@ def baseline_of(records: Records) -> float:
     return records["extra/kl"][0].item() if "extra/kl" in records else 0.0
 
 
-def whole_of(objective: BoundObjective, trees: Sequence[Tree], records: Records) -> float:
-    """Return the number that closed forms take from the whole batch: a baseline, or what the sizes
-    of its answers give.
+def whole_of(
+    objective: BoundObjective, trees: Sequence[Tree], records: Records, running: Mapping[str, float]
+) -> float:
+    """Return the number that closed forms take from beyond the row: a baseline, what the sizes of
+    the batch's answers give, or what the updates before give.
     """
     counts = [[len(completion) for completion in tree.completions] for tree in trees]
-    given = objective.of_batch(counts)
+    given = objective.of_batch(counts) | objective.from_running(running)
     return next((value.item() for value in given.values()), baseline_of(records))
 
 

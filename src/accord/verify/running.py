@@ -22,6 +22,7 @@ from accord.verify.checks import (
     AT_START,
     BASELINE,
     FIXED,
+    KEEPS,
     MOVING,
     ROLLOUTS,
     ROWS,
@@ -130,8 +131,16 @@ BEFORE_UPDATE: tuple[Check[BeforeUpdate], ...] = (
     _before(
         "objective",
         "every row's loss is its closed form at the row's own log-probs",
-        lambda e: losses_as_closed(e.watch.ready.learner.objective, e.batch.trees, e.records),
+        lambda e: losses_as_closed(
+            e.watch.ready.learner.objective, e.batch.trees, e.records, e.watch.kept
+        ),
         after=ALL,
+    ),
+    _before(
+        "kept",
+        "what the objective keeps from update to update is of every row so far, once",
+        lambda e: e.watch.keeps(e.batch.index),
+        KEEPS,
     ),
     _before(
         "baseline",
@@ -143,7 +152,9 @@ BEFORE_UPDATE: tuple[Check[BeforeUpdate], ...] = (
     _before(
         "gradient",
         "each answer's log-prob gets the closed form's slope over the batch's denominator",
-        lambda e: slopes_as_closed(e.watch.ready.learner.objective, e.batch.trees, e.records),
+        lambda e: slopes_as_closed(
+            e.watch.ready.learner.objective, e.batch.trees, e.records, e.watch.kept
+        ),
         after=ALL,
     ),
     _before(
