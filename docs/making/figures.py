@@ -94,6 +94,37 @@ def verdicts(name: str, yardstick: str) -> str:
     return "\n".join(f"- {line}." for line in summary_sentence(result(name)["pairwise"][yardstick]))
 
 
+def moved(name: str) -> str:
+    """Where the methods of a comparison took both answers, a line a method, with intervals."""
+    head = (
+        "method",
+        "accuracy (sums)",
+        "chosen, nats a token",
+        "rejected, nats a token",
+        "chosen answers that fell",
+        "KL, nats an answer",
+    )
+    columns = (
+        ("change_sum", ".3f"),
+        ("chosen_moved", "+.2f"),
+        ("rejected_moved", "+.2f"),
+        ("chosen_fell", ".0%"),
+        ("kl", ".1f"),
+    )
+    rows = [
+        (
+            plain(method),
+            *(
+                f"{row[key]['value']:{form}} ({row[key]['low']:{form}} to"
+                f" {row[key]['high']:{form}})"
+                for key, form in columns
+            ),
+        )
+        for method, row in result(name)["table"].items()
+    ]
+    return table(head, rows)
+
+
 def coverage() -> str:
     """How often each kind of interval held the truth in simulations."""
     head = ("interval of", "least of its cases", "mean", "cases")

@@ -45,6 +45,7 @@ MACROS: dict[str, Callable[..., str]] = {
     "guesses": data.guesses,
     "held_out": figures.held_out,
     "verdicts": figures.verdicts,
+    "moved": figures.moved,
     "coverage": figures.coverage,
     "kl_spent": methods.kl_spent,
     "losses": moving.losses,
