@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,6 +146,11 @@ class BoundMixture(BoundObjective):
         return self.bound
 
     @property
+    def judge(self) -> BoundObjective:
+        """Return the part whose rewards and margins are the mixture's."""
+        return next(part for part in self.bound if _judges(part.objective, self.rows))
+
+    @property
     def margins(self) -> bool:
         """Tell whether a part reads each row's margin."""
         return any(part.margins for part in self.bound)
@@ -158,6 +163,11 @@ class BoundMixture(BoundObjective):
             for part in self.bound
             for name, value in part.options.items()
         }
+
+
+def _judges(part: Objective, rows: str) -> bool:
+    """Tell whether a part compares answers: one that only imitates has no reward to do it by."""
+    return part.rows == rows
 
 
 def is_mixture(name: str) -> bool:
@@ -177,11 +187,7 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
     """
     terms = tuple(_terms(name, find))
     rows = _rows(name, terms)
-    spelled = "+".join(
-        f"{written(term.weight)}*{term.name}" if term.weighed else term.name for term in terms
-    )
-    # a part that only imitates has no reward of its own to compare answers by
-    judge = next(term for term in terms if term.objective.rows == rows)
+    judge = next(term for term in terms if _judges(term.objective, rows))
     closed = all(term.objective.closed_form is not None for term in terms)
     largest = max((term.objective for term in terms), key=lambda part: part.batch_size)
 
@@ -198,7 +204,7 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
         return judge.objective.reward(policy, reference, **options[judge.name])
 
     return Mixture(
-        spelled,
+        spelled((term.weight, term.weighed, term.name) for term in terms),
         with_kinds(losses, _kinds(terms)),
         rows=rows,
         reference=any(term.objective.reference for term in terms),
@@ -217,6 +223,17 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
 
 
 # ---------------------------------------------------------------- what is written
+
+
+def spelled(terms: Iterable[tuple[float, bool, str]]) -> str:
+    """Write a mixture's name.
+
+    Args:
+      terms: the weight of each part, whether it is written, and the part's name.
+    """
+    return "+".join(
+        f"{written(weight)}*{name}" if weighed else name for weight, weighed, name in terms
+    )
 
 
 def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:
