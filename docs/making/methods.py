@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES, resolve
+from making.figures import result
 from making.text import literal, plain, table
 
 BETAS = (0.01, 0.05, 0.1, 0.5, 1.0)
@@ -29,6 +30,49 @@ def holding() -> str:
         if each.holds
     ]
     return table(("method", "what it does", "for"), rows)
+
+
+def remedies_in_world() -> str:
+    """What each remedy of a falling chosen answer does in the playground's preset, a line each."""
+    head = ("remedy", "flag raised", "chosen, nats", "rejected, nats", "chosen is said")
+    rows = [
+        (*_moved(name, run), f"{run['probability']:.1%}")
+        for name, run in result("remedies")["preset"].items()
+    ]
+    return table(head, rows)
+
+
+def remedies_in_model() -> str:
+    """What each does in a language model, on held-out pairs."""
+    found = result("remedies")["model"]
+    head = (
+        "remedy",
+        "flag raised",
+        "chosen, nats",
+        "rejected, nats",
+        "chosen is less likely",
+        "accuracy (95 % interval)",
+    )
+    rows = [
+        (
+            *_moved(name, run),
+            f"{run['down']:.0%} of the pairs",
+            "{:.3f} ({:.3f} to {:.3f})".format(run["accuracy"], *run["interval"]),
+        )
+        for name, run in found["runs"].items()
+    ]
+    updates = next(iter(found["runs"].values()))["updates"]
+    words = (
+        f"{found['rows']['train']} pairs, {updates} updates of {found['batch']};"
+        f" {found['rows']['test']} held-out pairs; seed {found['seed']}."
+    )
+    return f"{table(head, rows)}\n\n{words}"
+
+
+def _moved(name: str, run: dict) -> tuple[str, ...]:
+    flag = "no" if run["flag"] is None else f"update {run['flag']:,}"
+    known = f"**{name}**" if name in OBJECTIVES else name
+    return known, flag, f"{run['chosen']:+.2f}", f"{run['rejected']:+.2f}"
 
 
 def policy_losses() -> str:

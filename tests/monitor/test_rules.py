@@ -1,6 +1,7 @@
 """Every rule: a history that must raise it, and it alone; the healthy one raises none."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from conftest import assert_no_faults
@@ -10,6 +11,8 @@ from accord.monitor import falls
 from accord.monitor.history import History
 from accord.monitor.outcomes import _margin_flat
 from accord.monitor.watch import RULES, look, rule_of
+from accord.objectives import resolve
+from accord.objectives.hints import for_parts
 from accord.training.red_flags import against_a_fall
 
 LN2 = math.log(2)
@@ -342,17 +345,26 @@ def test_both_falling_on_few_rows_is_no_displacement():
     assert "chosen-falling" not in told(train=scaled(**fall))
 
 
+def against(objective):
+    """What the flag advises a run of this objective, in words that work for it."""
+    judge = objective.judge
+    pairs, holds, holding = against_a_fall(objective)
+    run = facts(
+        objective=judge.name, options=judge.options, pairs=pairs, holds=holds, holding=holding
+    )
+    return for_parts(falls.against_a_fall(History(run)), objective)
+
+
 def test_what_to_do_about_a_fall_is_said_of_this_method():
     """Names of losses that hold the chosen answers only where they could take its place, and to a
     run of one of them what in it pulls harder.
     """
-    names = ("dpo", "ipo", "dpop", "nca", "simpo", "orpo", "kto", "mine:loss")
-    said = {}
-    for name in names:
-        options = {} if name in ("orpo", "mine:loss") else {"beta": 0.1}
-        pairs, holds, holding = against_a_fall(name)
-        run = facts(objective=name, options=options, pairs=pairs, holds=holds, holding=holding)
-        said[name] = falls.against_a_fall(History(run))
+    names = ("dpo", "ipo", "dpop", "nca", "simpo", "orpo", "kto")
+    said = {name: against(resolve(name)) for name in names}
+    own = resolve("dpo")
+    said["mine:loss"] = against(
+        replace(own, objective=replace(own.objective, name="mine:loss"), options={})
+    )
     assert all(name in said["dpo"] for name in ("dpop", "cal_dpo", "sppo_hard", "apo_zero", "rpo"))
     assert "--method ipo" in said["dpo"] and "--method ipo" not in said["ipo"] + said["kto"]
     assert "dpop" in said["ipo"] and "beta" in said["ipo"]
@@ -361,6 +373,19 @@ def test_what_to_do_about_a_fall_is_said_of_this_method():
     for name in ("simpo", "orpo", "kto", "mine:loss"):
         assert "dpop" not in said[name] and ("beta" in said[name]) == (name in ("simpo", "kto"))
     assert said["mine:loss"] == said["orpo"] == "--method ipo, or a lower learning rate"
+
+
+def test_what_to_do_about_a_fall_is_said_of_a_mixture():
+    """What in it holds the chosen answers already; else which part to put another in place of."""
+    assert against(resolve("dpo+0.1*sft")) == (
+        "sft imitates the chosen answer, and it falls all the same: a larger weight of sft, or a"
+        " lower learning rate"
+    )
+    both = against(resolve("0.5*sft+dpop"))
+    assert "sft imitates" in both and "dpop pulls" in both
+    assert "a higher objective.dpop.penalty" in both and "a larger weight of sft" in both
+    said = against(resolve("dpo+0.5*simpo"))
+    assert said.startswith("--method 'ipo+0.5*simpo', or a higher beta") and "cal_dpo+0.5*" in said
 
 
 def test_displacement_is_seen_on_held_out_rows_where_training_has_no_reference():

@@ -4,6 +4,7 @@ samples and records.
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +15,11 @@ from conftest import pair_rows, write_rows
 from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 
 import accord
+from accord.monitor.history import History
 from accord.monitor.watch import RULES
 from accord.training import loop, state
 from accord.training.on_flag import go_back
-from accord.training.red_flags import choose_action, explain_flag, similar_pairs
+from accord.training.red_flags import Monitor, choose_action, explain_flag, facts_of, similar_pairs
 from accord.types import Finding, Flagged, Interrupted, UsageError
 
 FAST = {
@@ -458,3 +460,37 @@ def test_labelled_rows_are_no_pairs(tiny_folder, pairs_file):
     assert found["chosen"] == -1.0 and len(found["pairs"]) == 5
     other = Finding("flag.runaway", "warning", "")
     assert explain_flag(ready_for(tiny_folder, pairs_file), 3, other) is other
+
+
+# ---------------------------------------------------------------- hints of a mixture
+
+
+def test_a_mixtures_flags_name_its_parts(tiny_folder, pairs_file):
+    """The rules see the options of the part whose margins are recorded; what they advise is an
+    option's path, and a whole mixture.
+    """
+    ready = ready_for(
+        tiny_folder,
+        pairs_file,
+        method="dpo+0.1*sft",
+        steps=40,
+        assignments=["objective.dpo.beta=50"],
+        allow=("unusual_settings",),
+    )
+    moved = {"log_ratio_token/chosen": -1.0, "log_ratio_token/rejected": -2.0, "chosen_down": 1.0}
+    lines = [
+        {"step": step, "loss": 1.0, **{f"diag/{name}": value for name, value in moved.items()}}
+        for step in range(1, 41)
+    ]
+    found = {}
+    for beta in (50.0, 0.1):  # a beta that is too high silences what follows from it
+        facts = replace(facts_of(ready), options={"beta": beta})
+        monitor = Monitor(History(facts), set(), ready.learner.objective)
+        for line in lines:
+            monitor.history.add(line)
+        found |= {finding.check: finding for finding in monitor.look()}
+    assert facts_of(ready).options["beta"] == 50.0
+    high = found["flag.beta-too-high"]
+    assert high.says.startswith("objective.dpo.beta is 50,")
+    assert high.remedy == "--set objective.dpo.beta=0.1"
+    assert "a larger weight of sft" in found["flag.chosen-falling"].remedy

@@ -9,6 +9,7 @@ STRONGER = {
     "rpo": "a higher objective.alpha, or ",
     "dpop": "a higher objective.penalty, or ",
     "apo_zero": "--method dpop or sppo_hard, whose pull does not fade as it falls, or ",
+    "sft": "a larger weight of sft, or ",
 }
 
 
@@ -18,8 +19,9 @@ def against_a_fall(h: History) -> str:
     """
     facts, usual = h.facts, "a lower learning rate"
     if facts.holds:
-        more = STRONGER.get(facts.objective, "")
-        return f"{facts.objective} {facts.holds}, and it falls all the same: {more}{usual}"
+        said = "; ".join(f"{name} {what}" for name, what in facts.holds.items())
+        more = "".join(STRONGER.get(name, "") for name in facts.holds)
+        return f"{said}, and it falls all the same: {more}{usual}"
     ipo = "--method ipo, or " * (facts.pairs and facts.objective != "ipo")
     beta = "a higher beta, or " * ("beta" in facts.options)
     if not facts.holding:

@@ -15,7 +15,10 @@ from statistics import fmean, median
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of a run that are known before its first update."""
+    """The facts of a run that are known before its first update.
+
+    Of a mixture, the objective is the part that answers are compared by.
+    """
 
     objective: str
     options: Mapping[str, object]
@@ -35,9 +38,9 @@ class Facts:
     weights: int | None = None  # numbers that train
     epsilon: float | None = 1e-8  # AdamW's, under which a gradient is lost; None without one
     pairs: bool = True  # whether it trains on pairs: another method of pairs can take its place
-    # what the method does against chosen answers that fall, in words ("" if nothing); the methods
-    # of the same rows and reference that do something
-    holds: str = ""
+    # what does something against chosen answers that fall, method or part of a mixture -> what, in
+    # words; the methods of the same rows and reference that do
+    holds: Mapping[str, str] = field(default_factory=dict)
     holding: tuple[str, ...] = ()
 
     def number(self, option: str) -> float | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -157,6 +157,11 @@ class BoundMixture(BoundObjective):
         return self.bound
 
     @property
+    def judge(self) -> BoundObjective:
+        """Return the part whose rewards and margins are the mixture's."""
+        return next(part for part in self.bound if _judges(part.objective, self.rows))
+
+    @property
     def margins(self) -> bool:
         """Tell whether a part reads each row's margin."""
         return any(part.margins for part in self.bound)
@@ -169,6 +174,11 @@ class BoundMixture(BoundObjective):
             for part in self.bound
             for name, value in part.options.items()
         }
+
+
+def _judges(part: Objective, rows: str) -> bool:
+    """Tell whether a part compares answers: one that only imitates has no reward to do it by."""
+    return part.rows == rows
 
 
 def is_mixture(name: str) -> bool:
@@ -188,9 +198,7 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
     """
     terms = tuple(_terms(name, find))
     rows = _rows(name, terms)
-    spelled = "+".join(term.spelled for term in terms)
-    # a part that only imitates has no reward of its own to compare answers by
-    judge = next(term for term in terms if term.objective.rows == rows)
+    judge = next(term for term in terms if _judges(term.objective, rows))
     closed = all(term.objective.closed_form is not None for term in terms)
     largest = max((term.objective for term in terms), key=lambda part: part.batch_size)
 
@@ -207,7 +215,7 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
         return judge.objective.reward(policy, reference, **options[judge.name])
 
     return Mixture(
-        spelled,
+        spelled(terms),
         with_kinds(losses, _kinds(terms)),
         rows=rows,
         reference=any(term.objective.reference for term in terms),
@@ -227,6 +235,11 @@ def mixture(name: str, find: Callable[[str], Objective]) -> Mixture:
 
 
 # ---------------------------------------------------------------- what is written
+
+
+def spelled(terms: Iterable[Term]) -> str:
+    """Write a mixture's name."""
+    return "+".join(term.spelled for term in terms)
 
 
 def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:

@@ -325,6 +325,13 @@ class BoundObjective:
         return (self,)
 
     @property
+    def judge(self) -> BoundObjective:
+        """Return the objective whose rewards and margins are reported: itself, where it is no
+        mixture.
+        """
+        return self
+
+    @property
     def flat_options(self) -> dict[str, object]:
         """Return the options by their paths under `objective`."""
         return self.options

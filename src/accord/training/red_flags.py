@@ -13,7 +13,8 @@ from accord.evaluate.similarity import ches, overlap
 from accord.monitor.history import Facts, History
 from accord.monitor.rule import PREFIX
 from accord.monitor.watch import look, rule_of
-from accord.objectives import OBJECTIVES
+from accord.objectives import OBJECTIVES, BoundObjective
+from accord.objectives.hints import for_parts
 from accord.runs import held_out_rows
 from accord.runs.folder import RunFolder
 from accord.training.prepared import PreparedRun
@@ -32,6 +33,7 @@ class Monitor:
 
     history: History
     said: set[str]
+    objective: BoundObjective
 
     @classmethod
     def over(cls, ready: PreparedRun, folder: RunFolder) -> Monitor:
@@ -40,26 +42,36 @@ class Monitor:
         for name in ("metrics.jsonl", "timings.jsonl"):
             for line in folder.appended(name):
                 history.add(line)
-        return cls(history, {line["check"] for line in folder.appended("events.jsonl")})
+        said = {line["check"] for line in folder.appended("events.jsonl")}
+        return cls(history, said, ready.learner.objective)
 
     def look(self) -> list[Finding]:
         """Return the findings to report now, each cause once."""
         found = look(self.history, self.said)
         self.said |= {finding.check for finding in found}
-        return found
+        return [worded(finding, self.objective) for finding in found]
+
+
+def worded(finding: Finding, objective: BoundObjective) -> Finding:
+    """Name the options and methods of a finding as the run's own objective takes them."""
+    says, means, remedy = (
+        for_parts(text, objective) for text in (finding.says, finding.means, finding.remedy)
+    )
+    return replace(finding, says=says, means=means, remedy=remedy)
 
 
 def facts_of(ready: PreparedRun) -> Facts:
     """Collect the facts of a prepared run that the rules need."""
     objective, order, lora = ready.learner.objective, ready.order, ready.config.model.lora
+    judge = objective.judge
     # an adapter that is gone on from brings its own
     scaled = ready.model.has_adapters and ready.config.model.adapter is None and lora is not None
     # a policy that has left its reference does not begin at the objective's value there
     starts = ready.learner.reference is None or ready.learner.reference.starts_as_policy
     at_reference = objective.at_reference if starts else None
     return Facts(
-        objective.name,
-        objective.options,
+        judge.name,
+        judge.options,
         ready.steps,
         ready.source.size,
         order.batch_size,
@@ -74,18 +86,25 @@ def facts_of(ready: PreparedRun) -> Facts:
         suggested_rate(objective, ready.model) if ready.optimizer.kind.moves_by_rate else None,
         sum(p.numel() for p in ready.model.trainable().values()),
         ready.optimizer.kind.epsilon,
-        *against_a_fall(objective.name),
+        *against_a_fall(objective),
     )
 
 
-def against_a_fall(name: str) -> tuple[bool, str, tuple[str, ...]]:
-    """Tell whether a method trains on pairs, how it holds the chosen answers, and which methods of
-    the same rows and reference do: none without a reference, or for a function of the user's own.
+def against_a_fall(objective: BoundObjective) -> tuple[bool, dict[str, str], tuple[str, ...]]:
+    """Tell whether an objective trains on pairs, what in it holds the chosen answers, and which
+    methods of the same rows and reference do: none without a reference, or for a function of the
+    user's own.
     """
-    row = OBJECTIVES.get(name)
-    if row is None or row.rows != "pairs" or not row.reference:
-        return row is None or row.rows == "pairs", "", ()
-    return True, row.holds, tuple(each.name for each in OBJECTIVES.values() if each.holds)
+    pairs = objective.rows == "pairs"
+    holds = {part.name: what for part in objective.parts if (what := _holds(part, objective))}
+    known = objective.judge.name in OBJECTIVES and objective.judge.reference
+    holding = [each.name for each in OBJECTIVES.values() if each.holds] if pairs and known else ()
+    return pairs, holds, tuple(holding)
+
+
+def _holds(part: BoundObjective, whole: BoundObjective) -> str:
+    imitates = part.rows == "demonstrations" and whole.rows == "pairs"
+    return "imitates the chosen answer" if imitates else part.objective.holds
 
 
 def explain_flag(

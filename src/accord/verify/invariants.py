@@ -25,6 +25,7 @@ from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
 from accord.forward.rounding import Bounds, allowed_mean
 from accord.monitor.settings import why_no_gradient
+from accord.objectives.hints import for_parts
 from accord.runs.ranks import of_all_ranks
 from accord.sampling.sampler import Sample
 from accord.types import Finding, Logps, Tree
@@ -247,8 +248,9 @@ class InvariantChecks(RecordChecks):
 
     def moved(self, step: int, metrics: dict) -> list[Finding]:
         due = step == min(self.first + FOLLOWED, self.ready.steps)
-        why = why_no_gradient(metrics, self.ready.learner.objective.options)
-        return self.weights.moved(*why) if due else []
+        objective = self.ready.learner.objective
+        why, fix = why_no_gradient(metrics, objective.judge.options)
+        return self.weights.moved(why, for_parts(fix, objective)) if due else []
 
     def _looks(self, step: int) -> bool:
         """Tell whether the probe rows and the frozen parameters are checked now."""

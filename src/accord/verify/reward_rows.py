@@ -12,6 +12,7 @@ from accord.errors import plural
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.objectives import BoundObjective
+from accord.objectives.hints import for_parts
 from accord.types import Finding
 
 SHOWN = 3  # rows in a finding
@@ -58,9 +59,8 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
             f"{name}: no row has a margin, and {objective.name} reads margins; without them it is"
             " another objective"
         )
-        return [
-            Finding("data.margin", "refused", says, {}, "name the column `margin`, or --method dpo")
-        ]
+        remedy = for_parts("name the column `margin`, or --method dpo", objective)
+        return [Finding("data.margin", "refused", says, {}, remedy)]
     if not given:
         return [
             Finding(

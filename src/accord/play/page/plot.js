@@ -3,7 +3,14 @@
 import { svg } from './dom.js';
 import { short } from './words.js';
 
-const CHARACTER = 6.7; // px, of the 12 px labels: to keep them inside and apart
+// px of a letter of the labels, to keep them inside and apart; of strong ones, and of their capitals
+const CHARACTER = 6.7;
+const [STRONG, CAPITAL] = [7.6, 9.6];
+
+function lengthOf({ text, kind }) {
+  if (!kind.includes('strong')) return text.length * CHARACTER;
+  return [...text].reduce((sum, letter) => sum + (letter >= 'A' && letter <= 'Z' ? CAPITAL : STRONG), 0);
+}
 
 /** Round numbers between two values: steps of 1, 2 or 5 times a power of ten. */
 export function ticks(low, high, about = 4) {
@@ -54,9 +61,12 @@ export class Plot {
     if (yLabel) this.add('text', { class: 'axis', x: 0, y: 10 }, yLabel);
   }
 
+  /** Of many points each drawn one is the mean of those around it: a policy that steps to and fro would look like a scribble. */
   path(points, { thin = 400 } = {}) {
     const every = Math.max(1, Math.ceil(points.length / thin));
-    const kept = points.filter((_, k) => k % every === 0 || k === points.length - 1);
+    const kept = [];
+    for (let k = 0; k < points.length; k += every) kept.push(every > 1 && k && k + every < points.length ? mean(points.slice(k - every, k + every)) : points[k]);
+    if ((points.length - 1) % every) kept.push(points.at(-1));
     return kept.map(([x, y], k) => `${k ? 'L' : 'M'}${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`).join('');
   }
 
@@ -88,7 +98,7 @@ export class Plot {
   /** Labels beside their points, moved apart: [{ x, y, text, kind }]. On the left of a point where there is no room. */
   labels(entries, gap = 14) {
     const placed = entries
-      .map((entry) => ({ ...entry, px: this.x(entry.x) + 9, py: this.y(entry.y), wide: entry.text.length * CHARACTER }))
+      .map((entry) => ({ ...entry, px: this.x(entry.x) + 9, py: this.y(entry.y), wide: lengthOf(entry) }))
       .sort((a, b) => a.py - b.py);
     for (const one of placed) if (one.px + one.wide > this.width - 2) Object.assign(one, { px: one.px - 18, flip: true });
     const span = (one) => (one.flip ? [one.px - one.wide, one.px] : [one.px, one.px + one.wide]);
@@ -113,6 +123,10 @@ export class Plot {
     element.setAttribute('aria-label', says);
     element.replaceChildren(...this.parts);
   }
+}
+
+function mean(points) {
+  return [0, 1].map((i) => points.reduce((sum, point) => sum + point[i], 0) / points.length);
 }
 
 function clamp(share) {

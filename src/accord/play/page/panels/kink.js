@@ -31,13 +31,16 @@ export const kink = {
     const grid = Array.from({ length: 121 }, (_, k) => low - (low * k) / 120);
     plot.upright(0);
     plot.line([[-reach, losses.dpo(0)], [reach, losses.dpo(0)]], 'strong m-dpo').line([...grid, reach].map((x) => [x, losses.dpop(x)]), 'strong m-dpop');
-    plot.text(reach, losses.dpo(0), 'DPO: level', 'strong m-dpo', { dx: -6, dy: -8, anchor: 'end' });
-    plot.text(low, top, 'DPOP', 'strong m-dpop', { dx: 8, dy: 12 });
-    plot.text(0, top, `${letter(w)} below its start`, 'soft', { dx: -8, dy: 12, anchor: 'end' }).text(0, top, 'above', 'soft', { dx: 8, dy: 12 });
+    const narrow = width < 480;
+    plot.text(reach, losses.dpo(0), 'DPO: level', 'strong m-dpo', { dx: -6, dy: narrow ? -10 - 15 * now.length : -8, anchor: 'end' });
+    // On the curve's left, where nothing is; a curve that begins at the edge has it on its right.
+    plot.text(low, top, 'DPOP', 'strong m-dpop', plot.x(low) - plot.left > 60 ? { dx: -8, dy: 12, anchor: 'end' } : { dx: 14, dy: 12 });
+    plot.text(0, top, narrow ? 'below' : `${letter(w)} below its start`, 'soft', { dx: -8, dy: 12, anchor: 'end' }).text(0, top, 'above', 'soft', { dx: 8, dy: 12 });
     for (const { method, x } of now) plot.dot(x, losses[method](x), `m-${method}`, 5.5);
     now.forEach(({ method, x }, k) => {
       const side = x > 0.5 * reach ? { dx: -9, anchor: 'end' } : { dx: 9 };
-      plot.text(x, losses[method](x), `${NAMES[method]} stands at ${signed(x)}`, `m-${method}`, { ...side, dy: -10 - 15 * k });
+      const beyond = x < -reach ? '← ' : x > reach ? '→ ' : '';
+      plot.text(x, losses[method](x), `${beyond}${NAMES[method]} ${narrow ? '' : 'stands at '}${signed(x)}`, `m-${method}`, { ...side, dy: -10 - 15 * k });
     });
     const slope = (x) => -dpop(answer(x), answer(x - h), { beta: state.beta, penalty: state.dpopPenalty })[1];
     const places = now.map(({ method, x }) => `${NAMES[method]} has moved ${letter(w)} by ${signed(x)} nats`);

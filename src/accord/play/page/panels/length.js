@@ -14,7 +14,7 @@ export const boundaries = {
     const start = mean(derived.logRef);
     const shown = ['dpo', 'dpo_norm', 'simpo', 'orpo'].filter((method) => state.methods.includes(method)).map((method) => ({ method, at: mean(derived.at(method, t)) }));
     const low = Math.max(-3, 1.3 * Math.min(-0.2, -state.gammaRatio, ...start, ...shown.flatMap(({ at }) => at)));
-    const plot = new Plot(width, 280, { x: [low, 0], y: [low, 0], xLabel: `log π(${letter(w)}) per token, chosen`, yLabel: `log π(${letter(l)}) per token, rejected`, left: 46, top: 22 });
+    const plot = new Plot(width, 324, { x: [low, 0], y: [low, 0], xLabel: `log π(${letter(w)}) per token, chosen`, yLabel: `log π(${letter(l)}) per token, rejected`, left: 46, top: 72 });
     const tilt = derived.tokens[w] / derived.tokens[l];
     boundary(plot, (x) => start[1] + tilt * (x - start[0]), low, 'strong m-dpo');
     boundary(plot, (x) => start[1] + x - start[0], low, 'dashed m-dpo_norm');
@@ -22,9 +22,10 @@ export const boundaries = {
     plot.dot(...start, 'm-ref', 5).text(...start, 'start', 'm-ref', { dx: -8, dy: 14, anchor: 'end' });
     for (const { method, at } of shown) plot.line([start, at], `faint m-${method}`).dot(...at, `m-${method}`, 5);
     plot.labels(shown.map(({ method, at }) => ({ x: at[0], y: at[1], text: NAMES[method], kind: `strong m-${method}` })));
-    plot.text(low, 0, `lines: — DPO, slope ${derived.tokens[w]}/${derived.tokens[l]} tokens`, 'm-dpo', { dx: 6, dy: 13 });
-    plot.text(low, 0, '- - DPO-norm, slope 1', 'm-dpo_norm', { dx: 6, dy: 29 });
-    plot.text(low, 0, `— SimPO, γ/β = ${short(state.gammaRatio)} below`, 'm-simpo', { dx: 6, dy: 45 });
+    // Above the plot: the lines cross it anywhere.
+    plot.text(low, 0, `— DPO’s line, slope ${derived.tokens[w]}/${derived.tokens[l]} tokens`, 'm-dpo', { dy: -42 });
+    plot.text(low, 0, '- - DPO-norm’s, slope 1', 'm-dpo_norm', { dy: -26 });
+    plot.text(low, 0, `— SimPO’s, γ/β = ${short(state.gammaRatio)} below the diagonal`, 'm-simpo', { dy: -10 });
     plot.into(element, `Decision boundaries of ${letter(w)} over ${letter(l)}: DPO's has slope ${short(tilt)}, normalised DPO's slope 1, SimPO's lies ${short(state.gammaRatio)} below the diagonal.`);
   },
 };
@@ -44,7 +45,7 @@ export const lengths = {
     const start = derived.length(derived.logRef);
     const lines = state.methods.map((method) => ({ method, points: derived.ways[method].map(({ tokens }, step) => [step, tokens]) }));
     const values = lines.flatMap(({ points }) => points.map(([, tokens]) => tokens));
-    const plot = new Plot(width, 260, { x: [0, state.steps * 1.14], y: [0.9 * Math.min(start, ...values), 1.06 * Math.max(start, ...values)], xLabel: 'step', yLabel: 'tokens an answer', top: 22 });
+    const plot = new Plot(width, 260, { x: [0, state.steps * 1.2], y: [0.9 * Math.min(start, ...values), 1.06 * Math.max(start, ...values)], xLabel: 'step', yLabel: 'tokens an answer', top: 22 });
     plot.level(start).text(0, start, `start ${short(start)}`, 'soft', { dx: 6, dy: -5 }).upright(t, 'now');
     const shown = Math.round(t) + 1;
     for (const { method, points } of lines) plot.line(points.slice(0, shown), `strong m-${method}`);

@@ -36,9 +36,16 @@ function middle(k, { left, column }) {
 
 function headers(columns, shape) {
   const small = shape.column < 54;
-  return columns.map(({ name }, k) =>
-    svg('text', { class: `head m-${name}${small ? ' small' : ''}`, x: middle(k, shape), y: 18, 'text-anchor': 'middle' }, NAMES[name],
-      name === 'star' ? svg('title', {}, 'The optimum of reward under the KL penalty: π_ref · exp(r/β), normalised') : null));
+  return columns.flatMap(({ name }, k) =>
+    broken(NAMES[name], shape.column / (small ? 7 : 9.5)).map((line, i, lines) =>
+      svg('text', { class: `head m-${name}${small ? ' small' : ''}`, x: middle(k, shape), y: 18 - 7 * (lines.length - 1) + 13 * i, 'text-anchor': 'middle' }, line,
+        name === 'star' ? svg('title', {}, 'The optimum of reward under the KL penalty: π_ref · exp(r/β), normalised') : null)));
+}
+
+/** A name that is wider than its column breaks behind its hyphen. */
+function broken(name, room) {
+  const at = name.indexOf('-') + 1;
+  return at && name.length > room ? [name.slice(0, at), name.slice(at)] : [name];
 }
 
 function row(answer, i, columns, shape, derived) {
