@@ -29,7 +29,6 @@ import tempfile
 from difflib import SequenceMatcher
 from pathlib import Path
 
-import torch
 from replay import replay
 from world import BETA, RATE, trained
 
@@ -66,7 +65,6 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=1.0, help="what --pilot said")
     parser.add_argument("--only", default=",".join(RUNS), help="runs by name, separated by commas")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     work = options.work or Path(tempfile.mkdtemp())
     work.mkdir(parents=True, exist_ok=True)
     data = {part: alike(options.data, part, work) for part in ("train", "test")}

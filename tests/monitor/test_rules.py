@@ -335,6 +335,16 @@ def test_a_wrong_reference_is_said_at_once():
     assert told(1, train=constant({"loss": 0.1})) == {"wrong-reference": 1}
 
 
+def test_rounding_that_a_loss_enlarges_is_no_wrong_reference():
+    """dpop in bfloat16: a first loss of 2.2, with log-ratios of the size of rounding."""
+    rounds = facts(rounding=0.05)
+    near = constant({"loss": 2.2, "diag/drift": 0.015})
+    assert told(1, train=near, facts=rounds) == {}
+    assert told(1, train=near) == {"wrong-reference": 1}
+    far = constant({"loss": 2.2, "diag/drift": 0.06})
+    assert told(1, train=far, facts=rounds) == {"wrong-reference": 1}
+
+
 def test_chosen_up_is_no_displacement():
     """Rejected answers may fall as they like."""
     assert told(train=scaled(**{"diag/log_ratio_token/rejected": -3.0})) == {}

@@ -143,11 +143,12 @@ def test_trl_s_pairs_of_the_same_answers(delta):
     of the reference by δ / β is one of the reward by δ.
     """
     pytest.importorskip("trl", minversion="1.16", reason="its losses are those of 1.16")
-    from objectives.test_beside_trl import ROWS, by_trl
+    from objectives import trl_code
+    from objectives.test_beside_trl import ROWS
 
     for row in ROWS:
         moved = (*row[:2], *(one + delta / 0.1 for one in row[2:4]), *row[4:])
-        loss, slopes = by_trl({"loss_types": ["bco_pair"]}, [moved])
+        loss, slopes = trl_code.dpo_trainer({"loss_types": ["bco_pair"]}, [moved])
         at = torch.tensor(row[:2], requires_grad=True)
         sides = [True, False]
         policy, known = labelled(at, sides), labelled(torch.tensor(row[2:4]), sides)

@@ -13,7 +13,15 @@ from accord.objectives import resolve
 from accord.objectives.hints import for_parts
 from accord.types import UsageError
 
-MIXTURES = ("dpo+0.1*sft", "0.5*sft+2*simpo", "dpo+0.5*simpo", "ipo+cdpo+0.1*sft", "orpo+dpo")
+MIXTURES = (
+    "dpo+0.1*sft",
+    "wpo*ipo",
+    "0.5*wpo*dpo+sft",
+    "0.5*sft+2*simpo",
+    "dpo+0.5*simpo",
+    "ipo+cdpo+0.1*sft",
+    "orpo+dpo",
+)
 HINTS = {
     rule.name: text
     for rule in RULES

@@ -42,6 +42,8 @@ class Facts:
     # words; the methods of the same rows and reference that do
     holds: Mapping[str, str] = field(default_factory=dict)
     holding: tuple[str, ...] = ()
+    # nats a token that rounding may put between policy and reference where they are one model
+    rounding: float = 0.0
 
     def number(self, option: str) -> float | None:
         """Return an option of the objective that is a number; None where it has no such option."""

@@ -96,12 +96,12 @@ NORMAL = (
         "large-first-loss",
         _large_first_loss,
         says=(
-            "the first loss is {loss:.4g}: this is normal, it is 1/(4 beta²) where policy ="
+            "the first loss is {loss:.4g}: this is normal, it is {expected:.4g} where policy ="
             " reference"
         ),
         means=(
-            "IPO's loss is the squared distance to a margin of 1/(2 beta); it says nothing about"
-            " the model."
+            "A squared distance to a margin or log-ratio of 1/(2 beta) is large at the start, as"
+            " ipo's, sppo_hard's and cal_dpo's are; it says nothing about the model."
         ),
         remedy="Nothing to do.",
         source="Azar et al. 2023, arXiv:2310.12036, Eq. 17",

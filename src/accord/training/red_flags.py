@@ -87,7 +87,16 @@ def facts_of(ready: PreparedRun) -> Facts:
         sum(p.numel() for p in ready.model.trainable().values()),
         ready.optimizer.kind.epsilon,
         *against_a_fall(objective),
+        rounding=_rounding(ready),
     )
+
+
+def _rounding(ready: PreparedRun) -> float:
+    """Return by how many nats a token rounding moved an answer where nothing had moved: the largest
+    of those that step 0 measured.
+    """
+    floors = (each.evidence for each in ready.findings if each.check == "step0.noise_floor")
+    return max((max(f["nats"], f["from_reference"]) for f in floors), default=0.0)
 
 
 def against_a_fall(objective: BoundObjective) -> tuple[bool, dict[str, str], tuple[str, ...]]:
