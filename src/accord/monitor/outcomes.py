@@ -404,10 +404,10 @@ OUTCOMES = (
         ),
         remedy="{mend}; drop pairs whose answers are nearly the same",
         shown=(
-            "--method ipo, or a higher beta, or a lower learning rate; of pairs with a reference"
-            " also a loss that pulls the chosen answer by itself (rpo, dpop, apo_zero, nca,"
-            " sppo_hard, cal_dpo); a run of one of these is told what in it pulls harder. Drop"
-            " pairs whose answers are nearly the same"
+            "of pairs with a reference a loss that pulls the chosen answer by itself (rpo, dpop,"
+            " apo_zero, nca, sppo_hard, cal_dpo); a run of one of these is told what in it pulls"
+            " harder. A higher beta or a lower learning rate slows the fall; without a reference"
+            " --method ipo. Drop pairs whose answers are nearly the same"
         ),
         source=(
             "Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI,"
