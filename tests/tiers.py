@@ -88,6 +88,7 @@ SLOW = (
     "test_fuzz.py",
     "test_gpu_benchmark.py",
     "test_gpu_stages.py",
+    "test_new_loss.py",
     "test_real.py",
     "test_sampler.py",
     "test_seams.py::test_a_new_objective_trains",

@@ -224,8 +224,8 @@ def test_one_token_answers_come_to_the_closed_form(method, tiny_folder, tmp_path
         str(prompt),
         tmp_path / "run",
         method=method,
-        steps=60,
-        learning_rate=5e-3,
+        steps=30,
+        learning_rate=1e-2,
         lora=False,
         set=fields,
     ).folder
