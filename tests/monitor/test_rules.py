@@ -376,7 +376,9 @@ def test_what_to_do_about_a_fall_is_said_of_this_method():
         replace(own, objective=replace(own.objective, name="mine:loss"), options={})
     )
     assert all(name in said["dpo"] for name in ("dpop", "cal_dpo", "sppo_hard", "apo_zero", "rpo"))
-    assert "--method ipo" in said["dpo"] and "--method ipo" not in said["ipo"] + said["kto"]
+    assert said["dpo"].endswith("; a higher beta or a lower learning rate slows the fall")
+    assert not any("--method ipo" in said[name] for name in ("dpo", "ipo", "kto"))
+    assert "--method ipo" in said["simpo"]
     assert "dpop" in said["ipo"] and "beta" in said["ipo"]
     assert "objective.penalty" in said["dpop"] and "--method" not in said["dpop"] + said["nca"]
     assert said["nca"].startswith("nca pulls the chosen answer to ln 2 / beta nats")
@@ -395,7 +397,7 @@ def test_what_to_do_about_a_fall_is_said_of_a_mixture():
     assert "sft imitates" in both and "dpop pulls" in both
     assert "a higher objective.dpop.penalty" in both and "a larger weight of sft" in both
     said = against(resolve("dpo+0.5*simpo"))
-    assert said.startswith("--method 'ipo+0.5*simpo', or a higher beta") and "cal_dpo+0.5*" in said
+    assert "--method 'rpo+0.5*simpo', 'dpop+0.5*simpo'" in said and "cal_dpo+0.5*" in said
 
 
 def test_displacement_is_seen_on_held_out_rows_where_training_has_no_reference():

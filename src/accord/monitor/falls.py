@@ -28,6 +28,6 @@ def against_a_fall(h: History) -> str:
     # ipo holds nothing: in the playground's preset it lost more than dpo (results/remedies.json)
     return (
         "a loss that pulls the chosen answer by itself: --method"
-        f" {', '.join(facts.holding)} (accord methods says what each is for); {beta}{usual} slows"
-        " the fall"
+        f" {', '.join(facts.holding)} (accord methods says what each is for);"
+        f" {beta.replace(',', '')}{usual} slows the fall"
     )
