@@ -57,4 +57,5 @@ def facts(folder: RunFolder) -> Facts:
         config.train.max_grad_norm,
         adapter_scale=lora.alpha / lora.rank if lora is not None else None,
         usual_rate=usual,
+        usual_beta=objective.schema.get("beta", {}).get("default"),
     )

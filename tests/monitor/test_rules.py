@@ -11,7 +11,7 @@ from accord.monitor import falls
 from accord.monitor.history import History
 from accord.monitor.outcomes import _margin_flat
 from accord.monitor.watch import RULES, look, rule_of
-from accord.objectives import resolve
+from accord.objectives import OBJECTIVES, resolve
 from accord.objectives.hints import for_parts
 from accord.training.red_flags import against_a_fall
 
@@ -520,3 +520,18 @@ def test_what_was_evaluated_before_training_says_nothing_of_it(rule):
     for step in range(1, history.facts.steps * 3 // 4):
         history.add({"step": step, "loss": 0.5, "rewards/accuracies": 0.9})
     assert f"flag.{rule}" not in {finding.check for finding in look(history, set())}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_healthy_run_of_any_objective_at_its_defaults_raises_nothing(name):
+    """No threshold is made for one method's scale: dpo_norm's default of beta is 5, simpo's 2, and
+    a first loss of 50 is sppo_hard's own.
+    """
+    bound = resolve(name)
+    own = facts(
+        objective=name,
+        options=bound.options,
+        at_reference=None,
+        usual_beta=bound.schema.get("beta", {}).get("default"),
+    )
+    assert set(told(facts=own)) <= {"margin-unreachable"}  # the history's margins are dpo's

@@ -58,7 +58,7 @@ def run(figures, **changes):
     [
         ("beta-too-high", GONE, {"options": {"beta": 10.0}}),
         ("beta-too-high", STILL, {"options": {"beta": 100.0}}),
-        ("beta-too-high", GONE, {"options": {"beta": 100.0, "gamma_beta_ratio": 0.5}}),
+        ("beta-too-high", GONE, {"options": {"beta": 100.0}, "usual_beta": 2.0}),
         ("beta-too-high", STILL, {"options": {"beta": 10.0, "normalize": "token_mean"}}),
         ("adapter-scale-high", GONE, {"adapter_scale": 2000.0}),
         ("adapter-scale-low", STILL, {"adapter_scale": 6.25e-6}),
@@ -83,7 +83,7 @@ def test_usual_settings_are_no_cause(figures):
     """The same figures, and settings that are used somewhere."""
     for changes in (
         {"options": {"beta": 1.0}},
-        {"options": {"beta": 10.0, "gamma_beta_ratio": 0.5}},
+        {"options": {"beta": 10.0}, "usual_beta": 2.0},
         {"options": {"beta": 1.0, "normalize": "token_mean"}},
         {"adapter_scale": 0.25},
         {"adapter_scale": 64.0},

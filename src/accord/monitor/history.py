@@ -42,6 +42,7 @@ class Facts:
     # words; the methods of the same rows and reference that do
     holds: Mapping[str, str] = field(default_factory=dict)
     holding: tuple[str, ...] = ()
+    usual_beta: float | None = None  # the objective's default of beta; None if it has none
     # nats a token that rounding may put between policy and reference where they are one model
     rounding: float = 0.0
 

@@ -26,8 +26,10 @@ NAMES = (
     "no-gradient",
 )
 # The largest β that is used, five times over and more. Sums of log-ratios: papers 0.01 to 0.5;
-# SimPO's multiplies a mean: 2 to 10; IPO's asks for a margin of 1/(2β) nats a token.
+# one that multiplies a mean (SimPO, AlphaPO, length-normalised DPO): 2 to 10; IPO's asks for a margin
+# of 1/(2β) nats a token.
 SUMS, MEANS, IPO = 3.0, 60.0, 5.0
+OF_MEANS = 1.0  # a default of β from here on multiplies a mean: of sums all are under 0.5
 # Adapters are scaled by alpha / rank: 1 or 2 as a rule, 1/4 to 64 in what is published.
 SCALES = (0.02, 100.0)
 # Times the learning rate that the objective suggests for this model.
@@ -107,11 +109,11 @@ def _gone(h: History) -> bool:
 
 def _most(h: History) -> tuple[float, str, float] | None:
     """Return the largest β that is used with this objective, what β does there, and a usual one."""
-    options = h.facts.options
+    options, usual = h.facts.options, h.facts.usual_beta
     if h.facts.sampled and "kl" in options:
         return SUMS, "the KL term outweighs every reward", 0.04
-    if "gamma_beta_ratio" in options:
-        return MEANS, "a margin of a hundredth of a nat a token is already the whole loss", 2.0
+    if usual is not None and usual >= OF_MEANS:
+        return MEANS, "a margin of a hundredth of a nat a token is already the whole loss", usual
     if options.get("normalize") == "token_mean":
         return IPO, "the loss asks for a margin of only 1/(2β) nats a token", 0.1
     if "beta" in options:

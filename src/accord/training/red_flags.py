@@ -87,6 +87,7 @@ def facts_of(ready: PreparedRun) -> Facts:
         sum(p.numel() for p in ready.model.trainable().values()),
         ready.optimizer.kind.epsilon,
         *against_a_fall(objective),
+        usual_beta=judge.schema.get("beta", {}).get("default"),
         rounding=_rounding(ready),
     )
 
