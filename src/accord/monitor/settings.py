@@ -26,8 +26,8 @@ NAMES = (
     "no-gradient",
 )
 # The largest β that is used, five times over and more. Sums of log-ratios: papers 0.01 to 0.5;
-# one that multiplies a mean (SimPO, AlphaPO, length-normalised DPO): 2 to 10; IPO's asks for a margin
-# of 1/(2β) nats a token.
+# one that multiplies a mean (SimPO, AlphaPO, length-normalised DPO): 2 to 10; IPO's asks for a
+# margin of 1/(2β) nats a token.
 SUMS, MEANS, IPO = 3.0, 60.0, 5.0
 OF_MEANS = 1.0  # a default of β from here on multiplies a mean: of sums all are under 0.5
 # Adapters are scaled by alpha / rank: 1 or 2 as a rule, 1/4 to 64 in what is published.
