@@ -17,18 +17,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from cases import CASES, RATE, Case, misaligned_reference, no_invariants
+from cases import CASES, Case
+from making import make
 from replay import replay
 from tiny import make_base
 
-import accord
 from accord.types import DataError, Refused
 
 RESULTS = Path(__file__).parents[1] / "results" / "flags.json"
@@ -91,47 +89,6 @@ def measure(
         "notes": [f.check.removeprefix("flag.") for _, f in flags if f.verdict == "note"],
         "accuracy": accuracy[-1] if accuracy else None,
     }
-
-
-def make(
-    case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Path, run: Path
-) -> None:
-    """Train one run of the gallery."""
-    rng = random.Random(seed)
-    run.parent.mkdir(exist_ok=True)
-    train = write(case.rows(rng.sample(rows, case.count), rng), run.parent / "train.jsonl")
-    test = write(
-        case.rows(held_out, rng) if case.held_out_too else held_out, run.parent / "held_out.jsonl"
-    )
-    settings = {"method": "dpo", "epochs": 1, "learning_rate": RATE, **case.settings}
-    fields = {
-        "evaluate.every": 12,
-        "evaluate.rows": 200,
-        "monitor.sample_every": 24,
-        "model.lora.targets": "all-linear",
-        "checkpoint.every": 0,
-    }
-    with ExitStack() as changed:
-        if case.wrong_reference:
-            changed.enter_context(misaligned_reference())
-        if case.unwatched:
-            changed.enter_context(no_invariants())
-        accord.train(
-            model=str(base),
-            data=train,
-            held_out=test,
-            dtype="float32",
-            batch_size=16,
-            seed=seed,
-            output=str(run),
-            set=fields,
-            **settings,
-        )
-
-
-def write(rows: list[dict], file: Path) -> str:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(file)
 
 
 def table(results: dict) -> str:

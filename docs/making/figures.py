@@ -112,17 +112,14 @@ def moved(name: str) -> str:
         ("kl", ".1f"),
     )
     rows = [
-        (
-            plain(method),
-            *(
-                f"{row[key]['value']:{form}} ({row[key]['low']:{form}} to"
-                f" {row[key]['high']:{form}})"
-                for key, form in columns
-            ),
-        )
+        (plain(method), *(_interval(row[key], form) for key, form in columns))
         for method, row in result(name)["table"].items()
     ]
     return table(head, rows)
+
+
+def _interval(figure: dict, form: str) -> str:
+    return f"{figure['value']:{form}} ({figure['low']:{form}} to {figure['high']:{form}})"
 
 
 def coverage() -> str:

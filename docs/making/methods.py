@@ -42,30 +42,23 @@ def remedies_in_world() -> str:
     return table(head, rows)
 
 
-def remedies_in_model() -> str:
-    """What each does in a language model, on held-out pairs."""
-    found = result("remedies")["model"]
+def remedies_in_gallery() -> str:
+    """What each does in runs of the gallery's model, on held-out pairs."""
+    found = result("remedies")
     head = (
         "remedy",
         "flag raised",
         "chosen, nats",
         "rejected, nats",
         "chosen is less likely",
-        "accuracy (95 % interval)",
+        "accuracy",
     )
     rows = [
-        (
-            *_moved(name, run),
-            f"{run['down']:.0%} of the pairs",
-            "{:.3f} ({:.3f} to {:.3f})".format(run["accuracy"], *run["interval"]),
-        )
+        (*_moved(name, run), f"{run['down']:.0%} of the pairs", f"{run['accuracy']:.3f}")
         for name, run in found["runs"].items()
     ]
     updates = next(iter(found["runs"].values()))["updates"]
-    words = (
-        f"{found['rows']['train']} pairs, {updates} updates of {found['batch']};"
-        f" {found['rows']['test']} held-out pairs; seed {found['seed']}."
-    )
+    words = f"The case “{found['case']}”, {updates} updates, seed {found['seed']}."
     return f"{table(head, rows)}\n\n{words}"
 
 

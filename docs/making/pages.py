@@ -66,7 +66,7 @@ MACROS: dict[str, Callable[..., str]] = {
     "read_in": moving.read_in,
     "reading": figures.reading,
     "recipes": files.recipes,
-    "remedies_in_model": methods.remedies_in_model,
+    "remedies_in_gallery": methods.remedies_in_gallery,
     "remedies_in_world": methods.remedies_in_world,
     "rules": monitoring.rules,
     "sharded_memory": figures.sharded_memory,

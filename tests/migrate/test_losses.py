@@ -64,6 +64,13 @@ from accord.objectives import resolve
             {"name": "wpo*f_dpo", "beta": 0.1, "divergence": "forward_kl"},
         ),
         ("rl: dpo\nbase_model: m\ndpo_use_weighting: true", {"name": "wpo", "beta": 0.1}),
+        ("rl: ipo\nbase_model: m\ndpo_use_weighting: true", {"name": "wpo*ipo", "beta": 0.1}),
+        ("rl: dpo\nbase_model: m\ndpo_use_weighting: 'no'", {"name": "dpo", "beta": 0.1}),
+        ("loss_type: sigmoid\nuse_weighting: 'no'", {"name": "dpo", "beta": 0.1}),
+        (
+            "loss_type: [sigmoid, ipo]\nloss_weights: [0.5, 1.0e+10]\nuse_weighting: true",
+            {"name": "0.5*wpo*dpo+1e+10*wpo*ipo", "dpo": {"beta": 0.1}, "ipo": {"beta": 0.1}},
+        ),
         (
             "loss_type: sigmoid\nf_divergence_type: forward_kl",
             {"name": "f_dpo", "beta": 0.1, "divergence": "forward_kl"},
@@ -137,6 +144,7 @@ def test_each_loss_and_its_options(read, text, objective):
         ("loss_type: [sigmoid, sft]\nf_divergence_type: forward_kl", "with f_divergence_type"),
         ("loss_type: hinge\nrpo_alpha: 0.5", "hinge with an NLL term"),
         ("loss_type: hinge\nld_alpha: 0.5", "hinge with ld_alpha 0.5"),
+        ("loss_type: sigmoid\nld_alpha: 2", "dpo with ld_alpha 2"),
         ("loss_type: sigmoid\nrpo_alpha: 1\nld_alpha: 0.5", "rpo with ld_alpha 0.5"),
         ("loss_type: [sigmoid, sft]\nuse_weighting: true", "dpo+sft with WPO's weights"),
         ("loss_type: sigmoid\nrpo_alpha: 1\nuse_weighting: true", "rpo with WPO's weights"),

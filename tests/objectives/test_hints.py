@@ -49,6 +49,10 @@ def test_an_option_lies_under_its_part_and_a_method_takes_the_judges_place():
     # both have a beta: that of the part whose margins are shown
     assert for_parts("objective.beta", resolve("0.5*sft+simpo+dpo")) == "objective.simpo.beta"
     assert for_parts("objective.alpha", mixed) == "objective.alpha"  # no part's
+    # a weight by the policy stays, of the part that is named or that gives way, and is not doubled
+    assert for_parts("--method ipo", resolve("wpo*dpo+sft")) == "--method 'wpo*ipo+sft'"
+    assert for_parts("--method dpop", resolve("2*ipo+wpo*dpop")) == "--method 'wpo*dpop'"
+    assert for_parts("--method wpo", resolve("wpo*ipo")) == "--method wpo"
 
 
 @pytest.mark.parametrize("name", ["dpo", "kto", "grpo"])

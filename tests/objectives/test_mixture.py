@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from accord.cli.given import method_name
 from accord.config.build import build
+from accord.config.objective_list import one_name
 from accord.config.schema import make_config
 from accord.engine.step import Batch, accumulate
 from accord.errors import UsageError
@@ -180,7 +181,7 @@ def test_two_updates_are_those_of_the_sum_made_by_hand():
         ("wpo*sft+dpo", {}, "sft is no objective of those"),
         ("wpo*wpo+sft", {}, "has the weights of wpo already"),
         ("wpo*wpo*dpo", {}, "'wpo*wpo*dpo' is no part"),
-        ("2*wpo*ipo", {}, "--method wpo*ipo"),
+        ("2*wpo*ipo", {}, "--method 'wpo*ipo'"),
         ("0.5*dpo", {}, "a mixture has two parts or more"),
         ("dpo+", {}, "'' is no part"),
         ("2*3*dpo+sft", {}, "'2*3*dpo' is no part"),
@@ -290,3 +291,35 @@ def test_wpo_weighs_any_pair_loss_and_one_part_alone():
         resolve("wpo").losses(bare, reference)
     with pytest.raises(UsageError, match="without the sum over those before"):
         resolve("ld_dpo").losses(policy, reference)
+
+
+def test_a_list_may_weigh_a_part_by_the_policy():
+    same = {"name": "wpo*ipo", "beta": 0.2}
+    for part in ({"name": "wpo*ipo"}, {"name": "ipo", "weight": "wpo"}):
+        assert one_name([part | {"beta": 0.2}]) == same
+    assert one_name([{"name": "wpo*dpo", "weight": 0.5}, "sft"]) == {"name": "0.5*wpo*dpo+sft"}
+    with pytest.raises(ValueError, match="is no number"):
+        one_name([{"name": "ipo", "weight": "much"}])
+    with pytest.raises(ValueError, match="is a mixture in a list"):
+        one_name([{"name": "wpo*ipo+sft"}])
+
+
+@pytest.mark.parametrize("name", ["wpo*own_part:pull", "own_part:pull+wpo*dpo"])
+def test_a_custom_part_beside_weights_is_certified(name, tmp_path, monkeypatch):
+    """Finite differences hold the weights, as the gradient does; one that goes through them is
+    refused.
+    """
+    (tmp_path / "own_part.py").write_text(
+        "from accord.types import LossOutput\n\n\n"
+        "def pull(policy, reference, *, k: float = 0.5):\n"
+        "    return LossOutput(k * (reference.chosen.sum.detach() - policy.chosen.sum))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    bound = resolve(name)
+    assert certify(bound, lambda p, r, c: bound.losses(p, r, **c).losses).verdict == "ok"
+
+    def through(p, r, c):
+        means = p.chosen.mean + p.rejected.mean
+        return bound.losses(p, r, **c).losses * torch.exp(means - means.detach())
+
+    assert certify(bound, through).refused

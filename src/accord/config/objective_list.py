@@ -4,9 +4,11 @@ one name with the options of each part: the form in which everything else reads 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+WPO = "wpo"  # the weight that is no number
 EXPECTED = "[{name: dpo, beta: 0.1}, {name: sft, weight: 0.1}]"
 
 
@@ -24,6 +26,11 @@ def one_name(parts: Sequence[Any]) -> dict[str, Any]:
         if not isinstance(own, Mapping) or not isinstance(own.get("name"), str):
             raise ValueError(f"expected a list such as {EXPECTED}; one entry is {part!r:.60}")
         name, weight = own["name"].strip(), own.get("weight", 1)
+        star = ""
+        if name.startswith(f"{WPO}*"):
+            name, star = name.removeprefix(f"{WPO}*").strip(), f"{WPO}*"
+        if weight == WPO:
+            weight, star = 1, f"{WPO}*"
         if "+" in name or "*" in name:
             raise ValueError(
                 f"{name!r:.60} is a mixture in a list. Write its parts as entries, or the whole as"
@@ -33,12 +40,13 @@ def one_name(parts: Sequence[Any]) -> dict[str, Any]:
             raise ValueError(f"{name} is listed twice. One part has one weight: add the two")
         if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             raise ValueError(f"the weight of {name} is {weight!r:.60}, which is no number")
-        terms.append(f"{written(weight)}*{name}" if "weight" in own else name)
+        weighed = "weight" in own and own["weight"] != WPO
+        terms.append((f"{written(weight)}*" if weighed else "") + star + name)
         options[name] = {k: v for k, v in own.items() if k not in ("name", "weight")}
     if not terms:
         raise ValueError(f"an empty list; expected a list such as {EXPECTED}")
-    if len(terms) == 1 and "*" not in terms[0]:
-        return {"name": terms[0], **options[terms[0]]}
+    if len(terms) == 1 and len(options) == 1 and (terms[0] in options or terms[0].startswith(WPO)):
+        return {"name": terms[0], **next(iter(options.values()))}
     return {"name": "+".join(terms), **{name: own for name, own in options.items() if own}}
 
 
@@ -46,3 +54,8 @@ def written(weight: float) -> str:
     """Write a weight as it stands in a name."""
     short = f"{weight:g}"
     return short if float(short) == weight else repr(float(weight))
+
+
+def split_terms(name: str) -> list[str]:
+    """Cut a mixture's name at each "+", save in a weight such as 1e+3."""
+    return re.split(r"(?<![0-9.]e)\+", name)

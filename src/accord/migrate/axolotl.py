@@ -19,10 +19,11 @@ from accord.migrate.reading import (
     no_such_loss,
     number,
     schedule,
+    switch,
     warmup,
     whole,
 )
-from accord.migrate.trl_losses import of_dpo_trainer, smoothing_options, weighed_by_policy
+from accord.migrate.trl_losses import Found, of_dpo_trainer, smoothing_options, weighed_by_policy
 
 ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "peft_use_dora")
 METHODS = ("dpo", "ipo", "kto", "orpo", "simpo")
@@ -77,7 +78,7 @@ RULES = {
     "dpo_norm_loss": Without("Axolotl 0.19 refuses it; dpo_loss_type: [sigmoid_norm] is dpo_norm"),
     "dpo_loss_type": Without("of rl: dpo alone"),
     "dpo_loss_weights": Without("of rl: dpo alone"),
-    "dpo_use_weighting": Without("of rl: dpo alone"),
+    "dpo_use_weighting": NotNeeded("of rl: dpo and rl: ipo"),
     "dpo_padding_free": NotNeeded("nothing is padded"),
     "plugins": Without("plugins are not read"),
     "liger_rope": common.MACHINE,
@@ -134,7 +135,7 @@ def _objective(reading: Reading, method: str) -> None:
     options: dict[str, tuple[str, Any]] = {
         "weight" if method == "orpo" else "beta": ("rl_beta", beta)
     }
-    note = common.ORPO_NLL if method == "orpo" else ""
+    note, chosen = common.ORPO_NLL if method == "orpo" else "", method
     if method == "kto":
         for option in ("desirable_weight", "undesirable_weight"):
             # 0 counts as not given there
@@ -148,11 +149,13 @@ def _objective(reading: Reading, method: str) -> None:
             reading, "dpo_label_smoothing", smoothing, names, found, where
         )
         options |= {option: ("dpo_loss_type", value) for option, value in found.options.items()}
-        if reading.take("dpo_use_weighting", False):
-            found = weighed_by_policy("Axolotl", found)
         method, note = found.name, found.note
     elif smoothing:
         raise no_such_loss("Axolotl", f"rl: {method} with dpo_label_smoothing")
+    # Axolotl hands it on for these two
+    if chosen in ("dpo", "ipo") and switch(reading, "dpo_use_weighting"):
+        weighed = weighed_by_policy("Axolotl", Found(method, {}, note))
+        method, note = weighed.name, weighed.note
     if method == "simpo":
         options["gamma"] = ("simpo_gamma", reading.take("simpo_gamma", 0.5))
         if number(reading.take("cpo_alpha", 1.0)) != 0:

@@ -288,6 +288,20 @@ def every(reading: Reading, strategy: str, steps: str, path: str) -> None:
         reading.say("not needed", strategy, f"nothing is done every so many steps: {how!r:.40}")
 
 
+def switch(reading: Reading, key: str) -> bool:
+    """Read a switch, off where it is not given, in the words that these tools' parsers take.
+
+    Raises:
+      UsageError: it is neither on nor off.
+    """
+    value = str(reading.take(key, False)).lower()
+    if value in ("true", "t", "yes", "y", "1"):
+        return True
+    if value in ("false", "f", "no", "n", "0"):
+        return False
+    raise UsageError(f"{key} = {value!r:.60}: expected true or false. Nothing was written.")
+
+
 def no_such_loss(tool: str, name: object, why: str = "") -> UsageError:
     return UsageError(
         f"{tool}'s loss {name!r:.80} has no equivalent here: accord methods lists what accord has."

@@ -21,6 +21,7 @@ from accord.migrate.reading import (
     length,
     no_such_loss,
     number,
+    switch,
     warmup,
     whole,
 )
@@ -248,7 +249,7 @@ def _variant(reading: Reading, losses: Sequence[str], found: Found) -> Found:
         found = with_divergence(loss, divergence, coefficient)
     if rest is not None:
         found = with_rest_weighed(loss, found, number(rest))
-    return weighed_by_policy("TRL", found) if reading.take("use_weighting", False) else found
+    return weighed_by_policy("TRL", found) if switch(reading, "use_weighting") else found
 
 
 def _reference(reading: Reading) -> None:

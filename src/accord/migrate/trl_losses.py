@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from accord.config.objective_list import written
+from accord.config.objective_list import split_terms, written
 from accord.errors import UsageError
 from accord.migrate import common
 from accord.migrate.reading import Reading, no_such_loss, number
@@ -148,7 +148,7 @@ def weighed_by_policy(tool: str, found: Found) -> Found:
     """
     if found.name == "rpo" or "sft" in found.name:
         raise no_such_loss(tool, f"{found.name} with WPO's weights")
-    terms = (term.rpartition("*") for term in found.name.split("+"))
+    terms = (term.rpartition("*") for term in split_terms(found.name))
     name = "+".join(f"{weight}{star}wpo*{part}" for weight, star, part in terms)
     note = "; ".join(filter(None, (found.note, WPO)))
     return replace(found, name="wpo" if name == "wpo*dpo" else name, note=note)
@@ -193,7 +193,7 @@ def with_rest_weighed(loss: str, found: Found, alpha: float) -> Found:
     Raises:
       UsageError: the loss is another than DPO's, which weighs no tokens here.
     """
-    if loss != "sigmoid" or found.name != "dpo":
+    if loss != "sigmoid" or found.name != "dpo" or not 0 <= alpha <= 1:
         raise no_such_loss("TRL", f"{found.name} with ld_alpha {alpha:g}")
     return Found("ld_dpo", {"alpha": alpha}, LD)
 

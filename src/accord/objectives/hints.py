@@ -57,7 +57,11 @@ def _instead(whole: Mixture, judge: BoundObjective, method: str) -> str:
         return method
     others = [term for term in whole.terms if term.name not in (judge.name, method)]
     own = next(term for term in whole.terms if term.name == judge.name)
-    if not others and not own.by_policy:
+    named = next((term for term in whole.terms if term.name == method), own)
+    weighs = (own.by_policy or named.by_policy) and "collision" not in OBJECTIVES[method].columns
+    if not others and not weighs:
         return method
-    instead = replace(own, objective=OBJECTIVES[method], weighed=own.weighed and bool(others))
+    instead = replace(
+        own, objective=OBJECTIVES[method], weighed=own.weighed and bool(others), by_policy=weighs
+    )
     return shlex.quote(spelled([instead, *others]))

@@ -13,7 +13,7 @@ A part's weight may be `wpo` as well as a number: `wpo*ipo`, `0.5*wpo*dpo+sft` (
 from __future__ import annotations
 
 import math
-import re
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accord.config.objective_list import written
+from accord.config.objective_list import split_terms, written
 from accord.objectives.closed_forms import ClosedForm, Row, Value
 from accord.objectives.objective import ROWS_IN_WORDS, BoundObjective, Objective
 from accord.objectives.options import Kind, with_kinds
@@ -244,8 +244,7 @@ def spelled(terms: Iterable[Term]) -> str:
 
 def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:
     seen: set[str] = set()
-    # not in 1e+3
-    pieces = re.split(r"(?<![0-9.]e)\+", name)
+    pieces = split_terms(name)
     for piece in pieces:
         *weights, part = (factor.strip() for factor in piece.split("*"))
         numbers = [weight for weight in weights if weight != WPO]
@@ -255,7 +254,8 @@ def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:
         objective = weighted(find(part)) if by_policy else find(part)
         if objective.name in seen:
             raise UsageError(
-                f"objective {name!r}: {part} is there twice. One part has one weight: add the two."
+                f"objective {name!r}: {part} is there twice. One part has one weight: add the two,"
+                " or leave one out."
             )
         seen.add(objective.name)
         weight = _weight(name, part, numbers[0]) if numbers else 1.0
@@ -263,7 +263,7 @@ def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:
     if len(pieces) == 1 and numbers:
         raise UsageError(
             f"objective {name!r}: a mixture has two parts or more. The weight of a single one only"
-            f" scales the learning rate: --method {f'{WPO}*' * by_policy}{part}."
+            f" scales the learning rate: --method {shlex.quote(f'{WPO}*' * by_policy + part)}."
         )
 
 

@@ -46,10 +46,10 @@ def model_card(
     files = JOIN.join(Path(each["path"]).name for each in train.get("files", [train]))
     options = ", ".join(f"{key} = {value}" for key, value in objective.flat_options.items())
     lines = [
-        f"# {objective.name} on {files}",
+        f"# {_plain(objective.name)} on {files}",
         "",
         (
-            f"- **Objective**: {objective.name} ({options or 'no options'})."
+            f"- **Objective**: {_plain(objective.name)} ({options or 'no options'})."
             f" {objective.convention}. Source: {objective.source}"
         ),
         f"- **Reference**: {ready.reference_kind}",
@@ -173,3 +173,8 @@ def _usage(ready: PreparedRun, saved: Path, adapter: bool) -> list[str]:
         f'model = {auto}.from_pretrained("{saved}"{options})',
         f'tokenizer = AutoTokenizer.from_pretrained("{saved}")',
     ]
+
+
+def _plain(name: str) -> str:
+    """Write a name whose stars are none of Markdown's."""
+    return name.replace("*", r"\*")

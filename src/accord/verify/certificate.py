@@ -254,12 +254,20 @@ def _losses(
     policy: Tensor,
     reference: Tensor,
     context: dict,
+    weighed_at: Tensor | None = None,
 ) -> Tensor:
     measured_against = _numbers(bound, rows, reference) if bound.reference else None
-    return compute(_numbers(bound, rows, policy), measured_against, context)
+    return compute(_numbers(bound, rows, policy, weighed_at), measured_against, context)
 
 
-def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
+def _numbers(
+    bound: BoundObjective, rows: list[Row], sums: Tensor, weighed_at: Tensor | None = None
+) -> RowLogps:
+    """Shape sums as the step takes them.
+
+    Args:
+      weighed_at: the sums at which weights without a gradient are to stay, whatever `sums` are.
+    """
     size = len(rows[0].answers)
     counts = [torch.tensor([row.answers[index].count for row in rows]) for index in range(size)]
     margin = torch.tensor([row.margin for row in rows], dtype=sums.dtype)
@@ -273,6 +281,9 @@ def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
         else None
         for index in range(size)
     ]
+    if weighed_at is not None:
+        moved = (weighed_at - sums)[:size]
+        collision = [c if c is None else c + by for c, by in zip(collision, moved, strict=True)]
     answers = list(map(Logps, sums, counts, shared, collision))
     if bound.rows == "pairs":
         return PairLogps(answers[0], answers[1], margin)
@@ -300,8 +311,10 @@ def _by_differences(
         for index in range(len(policy)):
             step = torch.zeros_like(policy)
             step[index] = DIFFERENCE_STEP
-            up = _losses(compute, bound, rows, policy + step, reference, context)
-            down = _losses(compute, bound, rows, policy - step, reference, context)
+            up, down = (
+                _losses(compute, bound, rows, moved, reference, context, policy)
+                for moved in (policy + step, policy - step)
+            )
             slopes.append((up - down) / (2 * DIFFERENCE_STEP))
     return list(
         zip(losses.tolist(), zip(*(slope.tolist() for slope in slopes), strict=True), strict=True)

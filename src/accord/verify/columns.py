@@ -23,13 +23,17 @@ CHECK = "step0.columns"
 @torch.no_grad()
 def columns_finding(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
     """Compare the columns of the policy, and of the reference, with their definitions."""
-    forward, wanted = learner.forward, columns_by_definition(learner.forward.model, trees)
-    got = {"policy": forward.token_logps(trees).reduce()}
-    reference = learner.reference
-    if reference is not None and reference.starts_as_policy:
-        got["reference"] = reference.logps(trees)
+    forward, reference = learner.forward, learner.reference
+    own = columns_by_definition(forward.model, trees)
+    got = {"policy": (forward.token_logps(trees).reduce(), own)}
+    if reference is not None:
+        got["reference"] = (reference.logps(trees), own)
+        if not reference.starts_as_policy:
+            with forward.model.as_reference():
+                base = columns_by_definition(forward.model, trees)
+            got["reference"] = (got["reference"][0], base)
     worst = 0.0
-    for whose, logps in got.items():
+    for whose, (logps, wanted) in got.items():
         for name in sorted(learner.objective.columns):
             # no objective reads a reference's predictions
             if whose == "reference" and name == "collision":

@@ -134,6 +134,8 @@ def _weights(objective: BoundObjective) -> Iterator[Said]:
             or not _is_number(value)
             or not usual
             or not value
+            # a share, of which either end is a choice
+            or "at most 1" in field["accepts"]
         ):
             continue
         times = value / usual

@@ -161,7 +161,9 @@ class ModelMeasurer:
         file = self.folder / f"{name}.json"
         if file.is_file():
             record = read_json(file, {})
-            if record.pop("asked_of") == self.asked_of:
+            # measured before shared sums were: ld_dpo needs them of the start too
+            whole = "chosen_shared" in record or not record.get("chosen")
+            if record.pop("asked_of") == self.asked_of and whole:
                 return Measured(**record)
         self.display.line(f"measuring {name}")
         began = time.monotonic()

@@ -430,9 +430,10 @@ def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
             )
         ]
     weights = objective.options
-    ratio = (
-        weights.get("desirable_weight", 1.0) * good / (weights.get("undesirable_weight", 1.0) * bad)
-    )
+    if "desirable_weight" not in weights:
+        says = f"{good:,} desirable and {bad:,} undesirable rows; {objective.name} weighs no label"
+        return [Finding("data.labels", "ok", says, evidence)]
+    ratio = weights["desirable_weight"] * good / (weights["undesirable_weight"] * bad)
     says = f"{good:,} desirable and {bad:,} undesirable rows; weighted ratio {ratio:.2f}"
     if 0.99 <= ratio <= 1.51:
         return [Finding("data.labels", "ok", says + ", within the paper's 1 to 1.5", evidence)]
