@@ -52,9 +52,15 @@ def remedies_in_gallery() -> str:
         "rejected, nats",
         "chosen is less likely",
         "accuracy",
+        "other flags",
     )
     rows = [
-        (*_moved(name, run), f"{run['down']:.0%} of the pairs", f"{run['accuracy']:.3f}")
+        (
+            *_moved(name, run),
+            f"{run['down']:.0%} of the pairs",
+            f"{run['accuracy']:.3f}",
+            ", ".join(flag for flag in run["also"] if flag != "chosen-falling") or "–",
+        )
         for name, run in found["runs"].items()
     ]
     updates = next(iter(found["runs"].values()))["updates"]
