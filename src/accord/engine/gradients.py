@@ -198,9 +198,9 @@ def by_closed_form(
             found = form(row, learner.objective.options, baseline)[1]
             slopes += found[: len(answers)]
             first += found[len(answers) :]
-        weighed = (policy.sum * policy.sum.new_tensor(slopes)).sum()
+        weighed = (policy.sum * _like(policy.sum, slopes)).sum()
         if isinstance(policy, Logps) and policy.shared is not None and first:
-            weighed = weighed + (policy.shared * policy.shared.new_tensor(first)).sum()
+            weighed = weighed + (policy.shared * _like(policy.shared, first)).sum()
         return weighed / total
 
     return _gradient(masters, [list(batch.trees)], learner.forward, weigh)
@@ -251,6 +251,10 @@ def by_network(learner: UpdateContext, slopes: Slopes, masters: Masters, plain: 
     # once for all answers: each switch walks through every module
     with attending(model, "eager" if plain else second):
         return _gradient(masters, pieces, forward, weigh)
+
+
+def _like(column: Tensor, values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=column.dtype, device=column.device)
 
 
 def _answers(policy: PerCompletion, known: PerCompletion) -> list[Answer]:
