@@ -81,6 +81,8 @@ def test_resumed_says_the_same(stop, straight, tiny_folder, tmp_path, monkeypatc
     stopped.
     """
     straight, data, changes = straight
+    # the session's cache may hold these rows from micro-batches of other shapes, which round
+    monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "cache")
     with stopped_after(monkeypatch, stop), pytest.raises(Interrupted):
         run(tiny_folder, data, tmp_path / "stopped", **changes)
     accord.resume(str(tmp_path / "stopped"))
