@@ -177,6 +177,8 @@ def test_two_updates_are_those_of_the_sum_made_by_hand():
         ("dpo+much*sft", {}, "'much', which is no number"),
         ("dpo+2*dpo", {}, "dpo is there twice"),
         ("wpo*dpo+dpo", {}, "dpo is there twice"),
+        ("wpo*dpo+wpo", {}, "wpo is there twice"),
+        ("0.5*wpo+wpo*dpo", {}, "dpo is there twice"),
         ("wpo*kto", {}, "kto is no objective of those"),
         ("wpo*sft+dpo", {}, "sft is no objective of those"),
         ("wpo*wpo+sft", {}, "has the weights of wpo already"),

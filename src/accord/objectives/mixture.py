@@ -252,12 +252,14 @@ def _terms(name: str, find: Callable[[str], Objective]) -> Iterator[Term]:
         if not part or not all(weights) or len(numbers) > 1 or len(weights) - len(numbers) > 1:
             raise UsageError(f"objective {name!r}: {piece!r} is no part. {SAYS}.")
         objective = weighted(find(part)) if by_policy else find(part)
-        if objective.name in seen:
+        # wpo is wpo*dpo by another name
+        alias = {"wpo": "wpo*dpo"}.get(objective.name, f"{WPO}*" * by_policy + objective.name)
+        if objective.name in seen or alias in seen:
             raise UsageError(
                 f"objective {name!r}: {part} is there twice. One part has one weight: add the two,"
                 " or leave one out."
             )
-        seen.add(objective.name)
+        seen |= {objective.name, alias}
         weight = _weight(name, part, numbers[0]) if numbers else 1.0
         yield Term(objective, weight, bool(numbers), by_policy)
     if len(pieces) == 1 and numbers:
