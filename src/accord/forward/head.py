@@ -83,7 +83,7 @@ class _ChunkedLogps(torch.autograd.Function):
                 logits = head.scaled(rows)
                 found.append(_figures(logits, wanted))
                 if collision:
-                    collisions.append(collision_entropy(logits, found[-1][2]))
+                    collisions.append(head_gpu.collision_entropy(logits, found[-1][2]))
         logps, entropy, lse = map(torch.cat, zip(*found, strict=True))
         ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.head, ctx.chunk = head, chunk
@@ -143,12 +143,6 @@ def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
     return lse - torch.linalg.vecdot((logits - lse[:, None]).exp(), logits)
 
 
-@torch.no_grad()
-def collision_entropy(logits: Tensor, lse: Tensor) -> Tensor:
-    """Compute -log Σ softmax² of each row of logits [c, V] from its log-sum-exp [c], [c] nats."""
-    return 2 * lse - torch.logsumexp(2 * logits, dim=-1)
-
-
 def _checkpointed(
     hidden: Tensor,
     targets: Tensor,
@@ -163,7 +157,7 @@ def _checkpointed(
     def piece(h: Tensor, t: Tensor) -> Columns:
         logits = to_logits(h)
         total = torch.logsumexp(logits, dim=-1)
-        collided = collision_entropy(logits, total) if collision else None
+        collided = head_gpu.collision_entropy(logits, total) if collision else None
         return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(logits, total), collided
 
     pieces = [

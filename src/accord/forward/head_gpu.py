@@ -115,7 +115,8 @@ def entropy_slope(raw: Tensor, lse: Tensor, entropy: Tensor, grad: Tensor, scale
     return (logps.exp() * (logps + entropy[:, None]) * (-grad * scale)[:, None]).to(raw.dtype)
 
 
-def collision_entropy(raw: Tensor, lse: Tensor, scale: float) -> Tensor:
+@torch.no_grad()
+def collision_entropy(raw: Tensor, lse: Tensor, scale: float = 1.0) -> Tensor:
     """Compute -log Σ softmax² of each row of raw logits [c, V], [c]. It is not compiled: only wpo
     asks for it.
     """

@@ -19,13 +19,12 @@ from functools import wraps
 import torch
 from torch import Tensor
 
+from accord.config.objective_list import WPO
 from accord.objectives.closed_forms import ClosedForm, Row, Value
 from accord.objectives.objective import Objective
 from accord.objectives.options import bounded, with_kinds
 from accord.objectives.pairs import BETA, FLIPPED, dpo
 from accord.types import Logps, LossOutput, PairLogps, UsageError
-
-WPO = "wpo"
 
 
 @bounded(beta=BETA, label_smoothing=FLIPPED)
