@@ -2,6 +2,8 @@
 same gradient.
 """
 
+import gc
+
 import psutil
 import pytest
 import torch
@@ -69,6 +71,35 @@ def test_kept_bytes_grow_with_the_tokens_and_leave_weights_out():
     assert per_token[0] == pytest.approx(per_token[1], rel=0.15)
     with torch.no_grad():
         assert kept_bytes(forward, [one]) == 0
+
+
+def alive() -> set[int]:
+    """Numbers of all tensors that Python or autograd still holds."""
+    gc.collect()
+    return {id(each) for each in gc.get_objects() if isinstance(each, torch.Tensor)}
+
+
+RUNS = {
+    "dpo": {},
+    "all weights": {"lora": False},
+    "recomputed": {"set": {"train.recompute": "always"}},
+    "grpo": {
+        "method": "grpo",
+        "set": {"rollouts.rewards": ["length"], "rollouts.max_new_tokens": 4},
+    },
+}
+
+
+@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS)
+def test_a_run_leaves_no_tensor_behind(changes, tiny_folder, pairs_file, held_out_file, tmp_path):
+    """One pass in a proof had held its own graph, and so the whole model: a comparison kept the
+    models of all its cells, and a run its own while it read what it had saved.
+    """
+    files = {"held_out": str(held_out_file)}
+    run(tiny_folder, str(pairs_file), tmp_path / "first", **files | {"steps": 1} | changes)
+    before = alive()
+    run(tiny_folder, str(pairs_file), tmp_path / "second", **files | {"steps": 1} | changes)
+    assert len(alive() - before) == 0
 
 
 def estimate_of(tokens=1000, kept=1000.0, fixed=10_000, resident=5_000, device="cpu"):
