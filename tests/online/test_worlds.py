@@ -150,9 +150,9 @@ def test_one_server_draws_for_all_ranks(tiny_folder, prompts, tmp_path):
         asked = {"rollouts.sampler": {"server": server.address, "workers": 4}}
         own = changed(prompts, {"method": "grpo", "steps": 2, "set": asked})
         data = str(prompts / "train.jsonl")
-        alone = run(tiny_folder, data, tmp_path / "alone", **own)
+        run(tiny_folder, data, tmp_path / "alone", **own)
         drawn = len(server.requests)
-        ranks = in_world(2, tmp_path / "ranks", train, tiny_folder, data, tmp_path / "two", own)
+        in_world(2, tmp_path / "ranks", train, tiny_folder, data, tmp_path / "two", own)
         assert len(server.requests) == 2 * drawn, "each answer is asked for once"
     same_answers(tmp_path / "alone", tmp_path / "two")
     same_updates(tmp_path / "alone", tmp_path / "two")
@@ -276,8 +276,8 @@ def test_a_rank_that_ends_while_it_scores(how, tiny_folder, prompts, tmp_path, m
     assert gone == GONE if how == signal.SIGKILL else gone["code"] == 75
     before = {file.name: file.read_bytes() for file in (tmp_path / "run/rollouts").iterdir()}
     assert sorted(before) == ["000000.json", "000001.json"]
-    resumed = accord.resume(str(tmp_path / "run"))
-    straight = run(tiny_folder, data, tmp_path / "straight", **own)
+    accord.resume(str(tmp_path / "run"))
+    run(tiny_folder, data, tmp_path / "straight", **own)
     same_answers(tmp_path / "run", tmp_path / "straight")
     same_updates(tmp_path / "straight", tmp_path / "run")
     for name, content in before.items():
