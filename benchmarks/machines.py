@@ -105,13 +105,13 @@ def available() -> dict[str, dict[str, str]]:
 
 
 def _former(file: Path) -> dict:
-    machine = {"processor": _processor(), "cores": os.cpu_count()}
+    machine = {"processor": processor(), "cores": os.cpu_count()}
     if file.exists():
         return json.loads(file.read_text()) | {"machine": machine}
     return {"machine": machine, "runs": []}
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

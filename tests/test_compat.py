@@ -9,6 +9,7 @@ import builtins
 import subprocess
 import sys
 import types
+from functools import cache
 from pathlib import Path
 
 import peft.tuners.tuners_utils
@@ -473,7 +474,8 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def own_names() -> set[str]:
+@cache
+def own_names() -> frozenset[str]:
     """Private names that accord itself defines: functions, classes, attributes of self, slots."""
     names = set()
     for file in SOURCE.rglob("*.py"):
@@ -489,7 +491,7 @@ def own_names() -> set[str]:
                 names.add(node.target.id)
             elif isinstance(node, ast.Assign):
                 names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return {name for name in names if is_private(name)}
+    return frozenset(name for name in names if is_private(name))
 
 
 def without_type_checking(tree: ast.AST) -> ast.AST:
@@ -502,7 +504,7 @@ def without_type_checking(tree: ast.AST) -> ast.AST:
     return Drop().visit(tree)
 
 
-def private_reads(text: str, own: set[str]) -> list[str]:
+def private_reads(text: str, own: frozenset[str] | set[str]) -> list[str]:
     """Private attributes of other people's objects that a module reads, as line: what."""
     tree = without_type_checking(ast.parse(text))
     foreign = set()  # names that stand for a module or a thing of a library

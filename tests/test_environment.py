@@ -4,6 +4,7 @@ into the middle of a display; accord's own to the terminal at once.
 
 import json
 import logging
+import os
 import sys
 import warnings
 from contextlib import contextmanager
@@ -210,3 +211,15 @@ def test_a_run_shows_nothing_of_it_in_its_display(
     assert not any(words in captured.err for words in NOISE)
     log = (tmp_path / "run" / LOG).read_text()
     assert all(log.count(words) == 1 for words in NOISE)
+
+
+def test_few_kernels_are_kept_unless_a_user_says_otherwise(monkeypatch):
+    """Before anything is computed, and in both caches: each holds what the other lets go."""
+    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    settings.apply_env_defaults()
+    assert [os.environ[name] for name in names] == ["64", "64"]
+    monkeypatch.setenv(names[0], "9")
+    settings.apply_env_defaults()
+    assert os.environ[names[0]] == "9"
