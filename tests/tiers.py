@@ -117,6 +117,7 @@ SLOW = (
     "training/test_gradients.py",
     "training/test_hold_out.py",
     "training/test_invariants.py",
+    "training/test_labels.py",
     "training/test_memory.py",
     "training/test_mixed_files.py",
     "training/test_moving.py",

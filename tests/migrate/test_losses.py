@@ -158,6 +158,7 @@ def test_each_loss_and_its_options(read, text, objective):
         ("stage: dpo\ndpo_label_smoothing: 0.1\npref_loss: hinge", "dpo_label_smoothing"),
         ("stage: ppo\npref_beta: 0.1", "ppo"),
         ("stage: dpo\npref_loss: kto_pair", "kto_pair"),
+        ("stage: dpo\npref_loss: bco_pair", "without BCO's shift"),
         ("trainer: cpo\nlabel_smoothing: 0.1", "label_smoothing"),
         ("trainer: cpo\nloss_type: simpo\nlabel_smoothing: 0.1", "label_smoothing"),
         ("rl: ipo\nbase_model: m\ndpo_label_smoothing: 0.1", "dpo_label_smoothing"),

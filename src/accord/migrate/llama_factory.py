@@ -19,6 +19,7 @@ from accord.migrate.reading import (
     whole,
 )
 from accord.migrate.trl import trainer
+from accord.migrate.trl_losses import NOT_OURS
 
 METHOD = "quantization_method"
 ADAPTER_KEYS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_dora")
@@ -123,6 +124,7 @@ def _objective(reading: Reading, stage: str) -> None:
         raise no_such_loss(
             "LLaMA-Factory",
             loss if not smoothing else f"{loss} with dpo_label_smoothing {smoothing:g}",
+            NOT_OURS.get(loss, "") if isinstance(loss, str) else "",
         )
     options = {"weight" if name == "orpo" else "beta": ("pref_beta", beta)}
     note = ""
