@@ -31,9 +31,8 @@ DEFAULTS = {
     "GOMP_SPINCOUNT": "3000",
     # oneDNN keeps its last 1,024 kernels, and torch again as many. Each is for one shape, a batch
     # of trees is as long as its texts, and so old ones are never asked for again: SmolLM2-135M in
-    # bfloat16 with AMX held 2.5 GB after 24 updates and was growing, with 64 of them 1.7 GB. An
-    # update is as fast, with the same bits: its layers ask for the same kernels, one after the
-    # other.
+    # bfloat16 with AMX held 2.66 GB after 24 updates and was growing, with 64 of them 1.74 GB, with
+    # the same bits. The layers of a model ask for the same kernels, one after the other.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "LRU_CACHE_CAPACITY": "64",
     # the tokenizers' warning about forks; rows are encoded one by one
