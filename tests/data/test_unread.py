@@ -694,6 +694,17 @@ def test_tens_of_thousands_of_columns_are_accounted_for_in_bounded_memory(write)
         read(write(rows))
 
 
+def test_neighbours_are_looked_at_for_names_that_need_them_alone():
+    """A set of the others for each of many columns made the time the square of their number."""
+
+    class Names(frozenset):
+        def __sub__(self, other):
+            raise AssertionError("the other columns were gathered")
+
+    assert classify("zorp", Names({"zorp", "prompt"})) is None
+    assert isinstance(classify("source", Names({"source", "prompt"})), Metadata)
+
+
 def test_hostile_nesting_is_bounded(write):
     deep: object = "text that nobody reads, far down, of many words"
     for _ in range(50):
